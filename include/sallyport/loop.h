@@ -1,0 +1,64 @@
+/* loop: one epoll loop for one thread: watched descriptors, timers in a wheel, work at the end of a turn, deferred frees.
+ * A turn is: wait, dispatch ready descriptors, fire due timers, run turn-end hooks, run deferred calls.
+ * It must not know what the descriptors carry. */
+#ifndef SALLYPORT_LOOP_H
+#define SALLYPORT_LOOP_H
+
+#include <sallyport/base.h>
+
+struct sp_loop;
+
+/* A watched descriptor, embedded in its owner. The owner keeps the descriptor and closes it after sp_watch_stop(). */
+struct sp_watch {
+    int fd;
+    bool active;
+    void (*ready)(struct sp_watch *watch, uint32_t epoll_events);
+};
+
+/* A timer, embedded in its owner; resolution 1 ms, never early. Zero is a stopped timer. Not kept across sp_timer_stop(). */
+struct sp_timer {
+    struct sp_list node;
+    uint64_t due_ms;   /* loop clock */
+    bool active;
+    void (*fire)(struct sp_timer *timer);
+};
+
+/* Called at the end of each turn, in order of addition: batches (Redis commands, log lines) leave here. */
+struct sp_turn_end {
+    struct sp_list node;
+    void (*run)(struct sp_turn_end *hook);
+};
+
+/* One call at the very end of the current turn, after every callback of the turn has returned: where frees happen. */
+struct sp_deferred {
+    struct sp_list node; /* sp_list_init() before first use */
+    bool queued;
+    void (*run)(struct sp_deferred *deferred);
+};
+
+int sp_loop_new(struct sp_loop **ret) SP_MUST_USE;
+void sp_loop_free(struct sp_loop *loop); /* takes NULL; runs pending deferred calls first */
+
+/* Runs turns until sp_loop_stop(). 0, or -errno when epoll itself fails. */
+int sp_loop_run(struct sp_loop *loop);
+/* One turn; waits at most max_wait_ms (-1: until something happens). For tests. */
+int sp_loop_turn(struct sp_loop *loop, int max_wait_ms);
+void sp_loop_stop(struct sp_loop *loop);
+
+/* The loop's clock: monotonic, read once per turn. */
+uint64_t sp_loop_now_ms(const struct sp_loop *loop);
+uint64_t sp_loop_now_us(const struct sp_loop *loop);
+
+/* epoll_events as for epoll_ctl(2): the caller says EPOLLET, EPOLLEXCLUSIVE. A watch stopped in a turn is not called again in it. */
+int sp_watch_start(struct sp_loop *loop, struct sp_watch *watch, int fd, uint32_t epoll_events) SP_MUST_USE;
+int sp_watch_change(struct sp_loop *loop, struct sp_watch *watch, uint32_t epoll_events) SP_MUST_USE;
+void sp_watch_stop(struct sp_loop *loop, struct sp_watch *watch); /* harmless when not active */
+
+void sp_timer_start(struct sp_loop *loop, struct sp_timer *timer, uint64_t after_ms); /* restarts when active */
+void sp_timer_stop(struct sp_timer *timer);                                           /* harmless when not active */
+
+void sp_turn_end_add(struct sp_loop *loop, struct sp_turn_end *hook);
+void sp_turn_end_remove(struct sp_turn_end *hook);
+void sp_defer(struct sp_loop *loop, struct sp_deferred *deferred); /* once per turn; a second call before it ran is ignored */
+
+#endif
