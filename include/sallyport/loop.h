@@ -60,5 +60,10 @@ void sp_timer_stop(struct sp_timer *timer);                                     
 void sp_turn_end_add(struct sp_loop *loop, struct sp_turn_end *hook);
 void sp_turn_end_remove(struct sp_turn_end *hook);
 void sp_defer(struct sp_loop *loop, struct sp_deferred *deferred); /* once per turn; a second call before it ran is ignored */
+/* The same in the next turn, which then begins without waiting: for work that would hold up others if it went on now. */
+void sp_defer_to_next_turn(struct sp_loop *loop, struct sp_deferred *deferred);
+/* Runs what is deferred now, outside a turn: for taking things apart in order at the end. */
+void sp_loop_settle(struct sp_loop *loop);
+void sp_deferred_cancel(struct sp_deferred *deferred); /* harmless when not queued */
 
 #endif

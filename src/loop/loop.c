@@ -13,7 +13,7 @@ struct sp_loop {
     bool stopped;
     uint64_t now_us;
     struct sp_wheel wheel;
-    struct sp_list turn_ends, deferred;
+    struct sp_list turn_ends, deferred, next_turn;
     struct epoll_event events[EVENTS_PER_TURN];
     int n_events, at_event; /* of the turn under way, so that a stopped watch's later event can be taken out */
 };
@@ -32,10 +32,20 @@ int sp_loop_new(struct sp_loop **ret) {
     }
     sp_list_init(&loop->turn_ends);
     sp_list_init(&loop->deferred);
+    sp_list_init(&loop->next_turn);
     read_clock(loop);
     sp_wheel_init(&loop->wheel, loop->now_us / 1000);
     *ret = loop;
     return 0;
+}
+
+/* Appends everything in `from` to `to`. */
+static void move_all(struct sp_list *to, struct sp_list *from) {
+    while (!sp_list_empty(from)) {
+        struct sp_list *node = from->next;
+        sp_list_remove(node);
+        sp_list_append(to, node);
+    }
 }
 
 static void run_deferred(struct sp_loop *loop) {
@@ -50,7 +60,7 @@ static void run_deferred(struct sp_loop *loop) {
 void sp_loop_free(struct sp_loop *loop) {
     if (!loop)
         return;
-    run_deferred(loop);
+    sp_loop_settle(loop);
     close(loop->epoll);
     free(loop);
 }
@@ -63,12 +73,13 @@ static void run_turn_ends(struct sp_loop *loop) {
 }
 
 int sp_loop_turn(struct sp_loop *loop, int max_wait_ms) {
-    int wait = sp_wheel_wait_ms(&loop->wheel, loop->now_us / 1000, max_wait_ms);
+    int wait = sp_list_empty(&loop->next_turn) ? sp_wheel_wait_ms(&loop->wheel, loop->now_us / 1000, max_wait_ms) : 0;
     int n = epoll_wait(loop->epoll, loop->events, EVENTS_PER_TURN, wait);
     if (n < 0 && errno != EINTR)
         return -errno;
     read_clock(loop);
     loop->n_events = sp_max(n, 0);
+    move_all(&loop->deferred, &loop->next_turn);
     for (loop->at_event = 0; loop->at_event < loop->n_events; loop->at_event++) {
         struct sp_watch *watch = loop->events[loop->at_event].data.ptr;
         if (watch)
@@ -145,4 +156,23 @@ void sp_defer(struct sp_loop *loop, struct sp_deferred *deferred) {
         return;
     deferred->queued = true;
     sp_list_append(&loop->deferred, &deferred->node);
+}
+
+void sp_defer_to_next_turn(struct sp_loop *loop, struct sp_deferred *deferred) {
+    if (deferred->queued)
+        return;
+    deferred->queued = true;
+    sp_list_append(&loop->next_turn, &deferred->node);
+}
+
+void sp_deferred_cancel(struct sp_deferred *deferred) {
+    if (!deferred->queued)
+        return;
+    deferred->queued = false;
+    sp_list_remove(&deferred->node);
+}
+
+void sp_loop_settle(struct sp_loop *loop) {
+    move_all(&loop->deferred, &loop->next_turn);
+    run_deferred(loop);
 }

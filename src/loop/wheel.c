@@ -18,9 +18,9 @@ void sp_wheel_add(struct sp_wheel *wheel, struct sp_timer *timer) {
     int level = (63 - __builtin_clzll(differ)) / BITS;
     uint64_t index = due >> (level * BITS);
     if (level >= SP_WHEEL_LEVELS) {
+        /* Beyond the last level's turn: its own slot where that comes within a turn, else the furthest, to be placed again from there. */
         level = SP_WHEEL_LEVELS - 1;
-        /* The furthest slot: placed again when the clock gets there. */
-        index = (wheel->now_ms >> (level * BITS)) + MASK;
+        index = sp_min(due >> (level * BITS), (wheel->now_ms >> (level * BITS)) + MASK);
     }
     index &= MASK;
     sp_list_append(&wheel->slot[level][index], &timer->node);

@@ -1,0 +1,62 @@
+/* exchange: one request and its response, whatever protocol carried it, through the table of stages in exchange.c; and the service that
+ * a worker offers: what all its exchanges share. It must not know processes, files or how configuration is read. */
+#ifndef SALLYPORT_EXCHANGE_H
+#define SALLYPORT_EXCHANGE_H
+
+#include <sallyport/account.h>
+#include <sallyport/base.h>
+#include <sallyport/config.h>
+#include <sallyport/identity.h>
+#include <sallyport/limit.h>
+#include <sallyport/loop.h>
+#include <sallyport/net.h>
+#include <sallyport/upstream.h>
+
+/* What a request is decided by: one generation of the configuration and what was made of it. Immutable, reference-counted:
+ * an exchange keeps the one it began with. */
+struct sp_snapshot {
+    unsigned refs;
+    struct sp_config *config;
+    struct sp_identity *identity;
+    struct sp_tls_server *tls[SP_LISTENERS_MAX]; /* by listener slot; NULL: no such listener */
+    const struct sp_listener_config *listener[SP_LISTENERS_MAX];
+};
+/* Keeps a reference to config. -EINVAL with *ret_error (malloc'ed, one sentence with file:line:column); -ENOMEM. */
+int sp_snapshot_new(struct sp_config *config, const struct sp_tls_signer *signer, struct sp_tls_tickets *tickets, char **ret_error,
+                    struct sp_snapshot **ret) SP_MUST_USE;
+struct sp_snapshot *sp_snapshot_ref(struct sp_snapshot *snapshot);
+void sp_snapshot_unref(struct sp_snapshot *snapshot); /* takes NULL */
+
+/* What a worker lends to its exchanges; everything is borrowed and outlives the service. */
+struct sp_service_parts {
+    struct sp_loop *loop;
+    unsigned worker_slot;
+    struct sp_limiter *limiter;
+    struct sp_upstreams *upstreams;
+    struct sp_token_cache *tokens;
+    struct sp_traffic *traffic;
+    struct sp_counters *counters;
+    struct sp_access_log *access_log; /* NULL: off */
+};
+struct sp_service;
+int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret) SP_MUST_USE;
+void sp_service_free(struct sp_service *service); /* after sp_service_idle() */
+
+/* From now on new requests use this snapshot (a reference is kept). Connections and exchanges live on. */
+void sp_service_use(struct sp_service *service, struct sp_snapshot *snapshot);
+void sp_service_set_access_log(struct sp_service *service, struct sp_access_log *access_log);
+/* An accepted socket, already counted in traffic; given back there when the connection ends. Takes fd. */
+void sp_service_accept(struct sp_service *service, unsigned listener_slot, int fd, const struct sp_address *peer);
+
+/* Ends idle connections and tells the others that theirs end with the next answer. `idle` is called once nothing is left. */
+void sp_service_drain(struct sp_service *service, void (*idle)(void *owner), void *owner);
+/* Ends every connection now: what was under way breaks off. */
+void sp_service_abort(struct sp_service *service);
+bool sp_service_idle(const struct sp_service *service);
+
+struct sp_service_state {
+    uint64_t connections, exchanges, body_bytes;
+};
+void sp_service_state(const struct sp_service *service, struct sp_service_state *ret);
+
+#endif

@@ -1,0 +1,144 @@
+/* net: sockets, addresses, accepting with caps, and transports: plain TCP, Unix and TLS 1.3 behind one interface, both sides.
+ * Transports are edge-triggered and remember readiness: a read that could only find EAGAIN is never made.
+ * It must not know HTTP, Redis or what bytes mean. */
+#ifndef SALLYPORT_NET_H
+#define SALLYPORT_NET_H
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <sallyport/base.h>
+#include <sallyport/config.h>
+#include <sallyport/loop.h>
+
+/* ---- Addresses: 16 bytes, IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2) ---- */
+#define SP_ADDRESS_TEXT_MAX 46
+struct sp_address {
+    uint8_t bytes[16];
+    uint16_t port;
+};
+void sp_address_from_sockaddr(const struct sockaddr *sockaddr, struct sp_address *ret);
+socklen_t sp_address_to_sockaddr(const struct sp_address *address, struct sockaddr_storage *ret);
+size_t sp_address_text(const uint8_t bytes[16], char out[SP_ADDRESS_TEXT_MAX]); /* "192.0.2.1", "2001:db8::1"; NUL-terminated */
+bool sp_address_parse(struct sp_span text, uint8_t ret[16]); /* a literal, without brackets; never asks a resolver */
+
+/* Bound, listening, non-blocking, close-on-exec; SO_REUSEADDR; accepted sockets inherit TCP_NODELAY, TCP_NOTSENT_LOWAT and keepalive.
+ * `host` is a literal ("0.0.0.0", "::"; an IPv6 one takes no IPv4): -EINVAL for a name; else -errno of the call that failed.
+ * This and the two below need no OpenSSL: link `net_listen`. */
+int sp_listen(const char *host, uint16_t port, int backlog, int *ret_fd) SP_MUST_USE;
+/* The same options for a listening socket that somebody else opened (systemd). -EINVAL when it does not listen. */
+int sp_listen_adopt(int fd) SP_MUST_USE;
+
+/* ---- Transports ---- */
+struct sp_transport;
+
+#define SP_IO_AGAIN (-EAGAIN) /* nothing now; `ready` will be called */
+
+/* What `ready` says; several may be set. Called once per event of the socket, from the loop, never from inside another call. */
+enum sp_ready {
+    SP_READY_OPEN = 1,  /* connected, TLS handshake done: once, and with the others that are true by then */
+    SP_READY_READ = 2,  /* reading may give something (also the end) */
+    SP_READY_WRITE = 4, /* writing may take something again after SP_IO_AGAIN or a partial write */
+    SP_READY_GONE = 8,  /* once: the peer sent its end or a reset while nobody may have been reading; it has left (RFC 9112 §9.8 for TLS) */
+    SP_READY_FAILED = 16, /* never opened: sp_transport_problem() says why; nothing more will come. Alone, and once.
+                           * What breaks later is said by read and write; SP_READY_READ comes with it. */
+};
+typedef void sp_transport_ready(void *owner, unsigned ready);
+
+/* Server side of an accepted socket (taken on success; closed with the transport). tls NULL: plain. Opens with the first event, never
+ * from inside this call. There is no timer for the handshake: that is the owner's. */
+struct sp_tls_server;
+int sp_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *tls, sp_transport_ready *ready, void *owner,
+                        struct sp_transport **ret) SP_MUST_USE;
+/* Client side: connects (TCP or, with unix_path, a Unix socket). -errno when it fails at once; -ENOTSUP with tls, which has no client
+ * side yet. The time to connect is the owner's to limit. */
+struct sp_tls_client;
+int sp_transport_connect(struct sp_loop *loop, const struct sp_address *to, const char *unix_path, struct sp_tls_client *tls,
+                         sp_transport_ready *ready, void *owner, struct sp_transport **ret) SP_MUST_USE;
+/* Hands a transport to another owner: a kept backend connection goes to the next exchange. */
+void sp_transport_own(struct sp_transport *transport, sp_transport_ready *ready, void *owner);
+
+bool sp_transport_is_open(const struct sp_transport *transport);
+/* len is at least 1. > 0 bytes; SP_IO_AGAIN (also before it is open); 0 the orderly end (TLS: close_notify); -ECONNRESET, -EPROTO, …:
+ * broken. A TLS peer that closes the socket without close_notify is -ECONNRESET (truncation, RFC 8446 §6.1). */
+ssize_t sp_transport_read(struct sp_transport *transport, void *into, size_t len) SP_MUST_USE;
+/* > 0 bytes taken (maybe fewer than asked); SP_IO_AGAIN; -errno. After SP_IO_AGAIN offer the same bytes again, at any address; more may
+ * follow them, none may be missing. TLS: each call with up to 16 KiB makes one record and one send(2). */
+ssize_t sp_transport_write(struct sp_transport *transport, const void *from, size_t len) SP_MUST_USE;
+/* Plain: one sendmsg(2). TLS: gathers up to 16 KiB into one record. */
+ssize_t sp_transport_writev(struct sp_transport *transport, const struct iovec *pieces, int n) SP_MUST_USE;
+/* True while a read may give something without waiting for the loop: ask before returning to it. */
+bool sp_transport_readable(const struct sp_transport *transport);
+bool sp_transport_writable(const struct sp_transport *transport);
+/* Sends close_notify if it can without waiting, closes the socket now, frees at the end of the turn. No more `ready`. Takes NULL.
+ * May be called from inside `ready`.
+ * With abort: RST instead of FIN, so that a broken transfer cannot be mistaken for a complete one. */
+void sp_transport_close(struct sp_transport *transport, bool abort);
+/* After the last byte of an answer that ends the connection while the peer may still be sending: close_notify, FIN, then discards
+ * what comes until the peer's end, 256 KiB or 2 s, so that no reset overtakes the answer (RFC 9112 §9.6). Takes ownership. */
+void sp_transport_linger(struct sp_transport *transport);
+const char *sp_transport_problem(const struct sp_transport *transport); /* a sentence for the log; "" none */
+int sp_transport_fd(const struct sp_transport *transport);
+
+struct sp_tls_facts { /* for the access log; constants or text that lives as long as the transport; "" where plain */
+    const char *version, *cipher, *group, *alpn, *server_name;
+    bool resumed;
+};
+void sp_transport_tls_facts(const struct sp_transport *transport, struct sp_tls_facts *ret);
+
+/* ---- TLS, server side: TLS 1.3 only, ALPN, SNI, tickets with shared keys, no early data ---- */
+/* Where private keys live: the one place that changes when signing moves to another process. */
+struct sp_tls_signer {
+    /* The private-key object for a certificate chain: the worker's own until a key holder signs. Returns EVP_PKEY (void here so that
+     * readers need no OpenSSL), owned by the caller; NULL with *ret_error. */
+    void *(*key_for)(const struct sp_tls_signer *signer, const struct sp_certificate_config *certificate, char **ret_error);
+};
+extern const struct sp_tls_signer sp_tls_signer_local;
+
+/* Ticket keys outlive configurations; one object per worker, newest key first, at most three are kept. Without keys no tickets are sent.
+ * Must outlive every server made with it. */
+struct sp_tls_tickets;
+struct sp_tls_tickets *sp_tls_tickets_new(void);
+void sp_tls_tickets_set(struct sp_tls_tickets *tickets, const uint8_t (*keys)[80], size_t n);
+void sp_tls_tickets_free(struct sp_tls_tickets *tickets);
+
+/* One listener's TLS of one generation; ref-counted: connections keep theirs; nothing of `listener` is kept. -EINVAL with *ret_error: one
+ * sentence (malloc'ed) that begins with file:line:column, e.g. that the key does not match the certificate. -ENOMEM without one. */
+int sp_tls_server_new(const struct sp_listener_config *listener, const struct sp_tls_signer *signer, struct sp_tls_tickets *tickets,
+                      char **ret_error, struct sp_tls_server **ret) SP_MUST_USE;
+struct sp_tls_server *sp_tls_server_ref(struct sp_tls_server *tls);
+void sp_tls_server_unref(struct sp_tls_server *tls); /* takes NULL */
+
+/* ---- Accepting ---- */
+/* Connections in all and per address, over all workers of this gateway, in segment SP_SEGMENT_TRAFFIC: each worker writes only its own
+ * part and readers add up, so a killed worker's share disappears when its slot begins anew. IPv6 counts per /64.
+ * A cap is never exceeded; of two workers that let somebody in at the same instant at the last free place, both may refuse. A worker
+ * counts 65,536 distinct addresses at a time; who would be one more is refused as SP_TRAFFIC_ADDRESS_FULL, never let in uncounted. */
+size_t sp_traffic_segment_size(void); /* in `net_listen` */
+struct sp_traffic; /* a mapped segment seen from one worker slot */
+int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_key *key, struct sp_traffic **ret) SP_MUST_USE; /* clears its own part */
+void sp_traffic_free(struct sp_traffic *traffic);
+enum sp_traffic_verdict { SP_TRAFFIC_OK, SP_TRAFFIC_FULL, SP_TRAFFIC_ADDRESS_FULL };
+enum sp_traffic_verdict sp_traffic_enter(struct sp_traffic *traffic, unsigned listener_slot, const uint8_t address[16], uint64_t max,
+                                         uint64_t max_per_address);
+void sp_traffic_leave(struct sp_traffic *traffic, unsigned listener_slot, const uint8_t address[16]);
+uint64_t sp_traffic_connections(const struct sp_traffic *traffic, unsigned listener_slot); /* over all workers */
+/* Requests in flight per backend server, over all workers: for least_loaded and max_in_flight. To keep a maximum exactly, add first,
+ * then look, and take back what is too many. */
+void sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta);
+uint64_t sp_traffic_server_in_flight(const struct sp_traffic *traffic, unsigned server_slot);
+
+struct sp_acceptor;
+/* One accepted socket (non-blocking, close-on-exec), already counted: the callee calls sp_traffic_leave() when it is done with it. */
+typedef void sp_accepted(void *owner, unsigned listener_slot, int fd, const struct sp_address *peer);
+/* Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE); accepts a bounded number per turn. Out of
+ * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(); until then all are refused. */
+int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct sp_traffic *traffic, sp_accepted *accepted, void *owner,
+                    struct sp_acceptor **ret) SP_MUST_USE;
+void sp_acceptor_configure(struct sp_acceptor *acceptor, struct sp_config *config, const struct sp_listener_config *listener); /* keeps a reference */
+uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor); /* by allow/deny or a cap, since it began */
+void sp_acceptor_stop(struct sp_acceptor *acceptor); /* for draining: no more, the socket stays the supervisor's */
+void sp_acceptor_free(struct sp_acceptor *acceptor); /* takes NULL; may be called from inside `accepted` */
+
+#endif

@@ -1,0 +1,93 @@
+/* admit: is there budget? All limits of the route and of the caller's roles together, each once, all or nothing. */
+#include "private.h"
+
+#include <stdio.h>
+
+static void collect(struct sp_exchange *x, const unsigned *limits, size_t n, uint64_t *seen) {
+    const struct sp_config *config = x->snapshot->config;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bit = UINT64_C(1) << (limits[i] & 63);
+        if (*seen & bit || x->limit.n_limits == SP_REQUEST_LIMITS_MAX)
+            continue;
+        *seen |= bit;
+        x->limit.limits[x->limit.n_limits++] = &config->limits[limits[i]];
+    }
+}
+
+static void ask(struct sp_exchange *x) {
+    const struct sp_config *config = x->snapshot->config;
+    uint64_t seen = 0;
+    collect(x, x->route->limits, x->route->n_limits, &seen);
+    for (uint64_t roles = x->roles; roles; roles &= roles - 1) {
+        const struct sp_role_config *role = &config->roles[__builtin_ctzll(roles)];
+        collect(x, role->limits, role->n_limits, &seen);
+    }
+    x->limit.cost = 1;
+    x->limit.facts = (struct sp_limit_facts){
+        .subject = x->principal->subject,
+        .tenant = x->principal->tenant,
+        .key_id = x->principal->key_id,
+        .route = sp_span_text(x->route->name),
+    };
+    memcpy(x->limit.facts.address, x->from->address.bytes, sizeof x->limit.facts.address);
+}
+
+static void decided_later(struct sp_limit_request *request) {
+    struct sp_exchange *x = SP_CONTAINER(request, struct sp_exchange, limit);
+    x->limit_pending = false;
+    x->limited = true;
+    sp_exchange_run(x);
+}
+
+static void count(struct sp_exchange *x) {
+    const struct sp_service_parts *parts = &x->service->parts;
+    const struct sp_limit_decision *decision = &x->limit.decision;
+    for (size_t i = 0; i < x->limit.n_limits && parts->counters; i++) {
+        const struct sp_limit_config *limit = x->limit.limits[i];
+        if (limit == decision->shadow_refused)
+            sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_SHADOW_REFUSED);
+        else if (limit == decision->refused_by)
+            sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_REFUSED);
+        else if (decision->admitted)
+            sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_ADMITTED);
+    }
+    if (decision->degraded)
+        sp_service_count(x->service, SP_COUNTER_LIMITS_DEGRADED, 1);
+}
+
+static const char *told(struct sp_exchange *x, const char *format, const char *limit) {
+    size_t size = strlen(format) + strlen(limit) + 1;
+    char *text = sp_arena_alloc(&x->arena, size);
+    if (!text)
+        return "A limit was reached.";
+    int n = snprintf(text, size, "%.*s%s%s", (int)(strstr(format, "%s") - format), format, limit, strstr(format, "%s") + 2);
+    return n > 0 ? text : "A limit was reached.";
+}
+
+static enum sp_stage_answer decide(struct sp_exchange *x) {
+    const struct sp_limit_decision *decision = &x->limit.decision;
+    count(x);
+    if (decision->admitted)
+        return SP_STAGE_NEXT;
+    const char *limit = decision->refused_by ? decision->refused_by->name : "unknown";
+    if (decision->never)
+        return sp_reply(x, 400, "never_within_limit", told(x, "The request costs more than the limit '%s' can ever hold.", limit), "limit");
+    return sp_reply(x, 429, "rate_limit_exceeded", told(x, "Rate limit reached: '%s'. Try again after the time in Retry-After.", limit), "limit");
+}
+
+enum sp_stage_answer sp_stage_admit(struct sp_exchange *x) {
+    if (x->limit_pending)
+        return SP_STAGE_WAIT;
+    if (!x->limited) {
+        ask(x);
+        if (x->limit.n_limits == 0)
+            return SP_STAGE_NEXT;
+        x->limit.done = decided_later;
+        if (sp_limiter_admit(x->service->parts.limiter, &x->limit) == SP_LIMIT_PENDING) {
+            x->limit_pending = true;
+            return SP_STAGE_WAIT;
+        }
+        x->limited = true;
+    }
+    return decide(x);
+}

@@ -1,0 +1,160 @@
+/* The bytes of a request body between client and backend: a list of blocks that belong to one exchange and count against one budget. */
+#include "private.h"
+
+void sp_body_init(struct sp_body *body) {
+    *body = (struct sp_body){.kept = true};
+    sp_list_init(&body->waiter);
+}
+
+static void free_block(struct sp_exchange *x, struct sp_body_block *block) {
+    if (!block->pooled)
+        return;
+    struct sp_service *service = x->service;
+    service->body_bytes -= SP_BODY_BLOCK_SIZE;
+    sp_pool_put(&service->blocks, block);
+    if (!sp_list_empty(&service->body_waiters))
+        sp_defer(service->parts.loop, &service->wake_waiters);
+}
+
+/* Small bodies, which most are, live in the exchange's own memory. */
+static struct sp_body_block *small_block(struct sp_exchange *x, size_t size) {
+    struct sp_body_block *block = sp_arena_alloc(&x->arena, sizeof *block + size);
+    if (block)
+        *block = (struct sp_body_block){.size = (uint32_t)size};
+    return block;
+}
+
+static struct sp_body_block *pooled_block(struct sp_exchange *x) {
+    struct sp_service *service = x->service;
+    if (service->body_bytes + SP_BODY_BLOCK_SIZE > service->body_bytes_max)
+        return NULL;
+    struct sp_body_block *block = sp_pool_get(&service->blocks);
+    if (block) {
+        *block = (struct sp_body_block){.size = SP_BODY_BLOCK_SIZE - sizeof *block, .pooled = true};
+        service->body_bytes += SP_BODY_BLOCK_SIZE;
+    }
+    return block;
+}
+
+static struct sp_body_block *new_block(struct sp_exchange *x) {
+    uint64_t length = x->request.framing == SP_FRAMING_LENGTH ? x->request.content_length : UINT64_MAX;
+    if (length <= 1024 && !x->body.first)
+        return small_block(x, (size_t)length);
+    return pooled_block(x);
+}
+
+static void wait_for_memory(struct sp_exchange *x) {
+    if (x->body.waits_for_memory)
+        return;
+    x->body.waits_for_memory = true;
+    sp_list_append(&x->service->body_waiters, &x->body.waiter);
+}
+
+char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len) {
+    struct sp_body *body = &x->body;
+    struct sp_body_block *block = body->last;
+    if (!block || block->used == block->size) {
+        block = new_block(x);
+        if (!block) {
+            wait_for_memory(x);
+            return NULL;
+        }
+        if (body->last)
+            body->last->next = block;
+        else
+            body->first = block;
+        body->last = block;
+    }
+    *ret_len = sp_min(want, (size_t)(block->size - block->used));
+    return block->bytes + block->used;
+}
+
+void sp_body_added(struct sp_exchange *x, size_t n) {
+    x->body.last->used += (uint32_t)n;
+    x->body.received += n;
+    if (x->body.received > SP_BODY_REPLAY_MAX && x->body.kept)
+        sp_body_let_go(x);
+}
+
+size_t sp_body_add(struct sp_exchange *x, struct sp_span bytes) {
+    size_t taken = 0;
+    while (taken < bytes.len) {
+        size_t room;
+        char *to = sp_body_room(x, bytes.len - taken, &room);
+        if (!to)
+            break;
+        memcpy(to, bytes.at + taken, room);
+        sp_body_added(x, room);
+        taken += room;
+    }
+    return taken;
+}
+
+bool sp_body_wants(const struct sp_exchange *x) {
+    return !x->body.complete && !x->body.waits_for_memory && sp_body_waiting(&x->body) < SP_BODY_WINDOW;
+}
+
+int sp_body_unsent(const struct sp_exchange *x, struct iovec *pieces, int max) {
+    const struct sp_body *body = &x->body;
+    int n = 0;
+    const struct sp_body_block *block = body->at ? body->at : body->first;
+    uint32_t offset = body->at ? body->at_offset : 0;
+    for (; block && n < max; block = block->next, offset = 0)
+        if (block->used > offset)
+            pieces[n++] = (struct iovec){(void *)(uintptr_t)(block->bytes + offset), block->used - offset};
+    return n;
+}
+
+static void free_sent_blocks(struct sp_exchange *x) {
+    struct sp_body *body = &x->body;
+    while (body->first && body->first != body->at) {
+        struct sp_body_block *block = body->first;
+        body->first = block->next;
+        free_block(x, block);
+    }
+}
+
+void sp_body_sent(struct sp_exchange *x, size_t n) {
+    struct sp_body *body = &x->body;
+    body->sent += n;
+    if (!body->at)
+        body->at = body->first;
+    while (n) {
+        uint32_t here = (uint32_t)sp_min(n, (size_t)(body->at->used - body->at_offset));
+        body->at_offset += here;
+        n -= here;
+        if (body->at_offset == body->at->used && body->at->next) {
+            body->at = body->at->next;
+            body->at_offset = 0;
+        } else if (here == 0) {
+            break;
+        }
+    }
+    if (!body->kept)
+        free_sent_blocks(x);
+}
+
+void sp_body_rewind(struct sp_exchange *x) {
+    x->body.at = NULL;
+    x->body.at_offset = 0;
+    x->body.sent = 0;
+}
+
+void sp_body_let_go(struct sp_exchange *x) {
+    x->body.kept = false;
+    if (x->body.at)
+        free_sent_blocks(x);
+}
+
+void sp_body_free(struct sp_exchange *x) {
+    struct sp_body *body = &x->body;
+    if (body->waits_for_memory) {
+        sp_list_remove(&body->waiter);
+        body->waits_for_memory = false;
+    }
+    for (struct sp_body_block *block = body->first, *next; block; block = next) {
+        next = block->next;
+        free_block(x, block);
+    }
+    body->first = body->last = body->at = NULL;
+}

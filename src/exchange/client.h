@@ -1,0 +1,50 @@
+/* One client connection that speaks HTTP/1.1: shared by client.c (its life, reading requests) and http1.c (writing answers). */
+#ifndef SALLYPORT_EXCHANGE_CLIENT_H
+#define SALLYPORT_EXCHANGE_CLIENT_H
+
+#include "private.h"
+
+enum sp_client_state {
+    SP_CLIENT_HANDSHAKE,
+    SP_CLIENT_IDLE,     /* nothing of a request has come */
+    SP_CLIENT_HEAD,     /* part of a head has come */
+    SP_CLIENT_EXCHANGE, /* a request is under way */
+    SP_CLIENT_FLUSH,    /* the answer is whole but not all written */
+    SP_CLIENT_DISCARD,  /* the rest of a body that nobody wants */
+    SP_CLIENT_CLOSED,
+};
+
+struct sp_client {
+    struct sp_list node; /* in service->client_list */
+    struct sp_service *service;
+    struct sp_transport *transport;
+    enum sp_client_state state;
+    unsigned listener_slot;
+    struct sp_exchange *exchange; /* in state EXCHANGE, else NULL */
+    struct sp_buffer in, out;
+    struct sp_http_scan scan;
+    struct sp_timer timer;
+    uint64_t deadline_ms;         /* the timer looks at it when it fires; UINT64_MAX: none */
+    struct sp_deferred resume, free;
+
+    /* the request under way */
+    enum sp_http_framing framing;
+    uint64_t body_left;
+    struct sp_http_chunks chunks;
+    bool body_done, continue_wanted;
+    /* the answer under way */
+    bool close_after, chunked, length_told, no_body, out_of_step /* the next request's beginning is not certain */;
+    bool wrote; /* progress since the timer last looked */
+
+    struct sp_client_facts facts;
+    struct sp_auth_memory auth;
+};
+
+/* http1.c: writes what is assembled. false: the client is gone and the connection closed. */
+bool sp_client_flush(struct sp_client *client);
+/* client.c */
+void sp_client_exchange_done(struct sp_client *client);
+void sp_client_resume_later(struct sp_client *client);
+void sp_client_deadline(struct sp_client *client, uint64_t after_ms); /* UINT64_MAX: none */
+
+#endif

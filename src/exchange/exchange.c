@@ -1,0 +1,180 @@
+/* A request's whole life: the table of stages, and what runs it. */
+#include "private.h"
+
+static const struct sp_stage {
+    const char *name;
+    enum sp_stage_answer (*run)(struct sp_exchange *x);
+} stages[] = {
+    {"route", sp_stage_route},               /* which route is this? */
+    {"authenticate", sp_stage_authenticate}, /* who is calling? */
+    {"authorize", sp_stage_authorize},       /* may they do this at all? */
+    {"inspect", sp_stage_inspect},           /* what is asked: is it of a size and kind we take? */
+    {"admit", sp_stage_admit},               /* is there budget? */
+    {"forward", sp_stage_forward},           /* to which server; our request, not the client's */
+    {"relay", sp_stage_relay},               /* the answer, byte by byte as it comes */
+};
+/* Whatever way an exchange ends, these two follow, once. */
+static void (*const last_stages[])(struct sp_exchange *x) = {
+    sp_stage_settle, /* give back what was held, pay back or charge the difference */
+    sp_stage_log,    /* tell it */
+};
+
+static void free_exchange(struct sp_deferred *deferred) {
+    struct sp_exchange *x = SP_CONTAINER(deferred, struct sp_exchange, free);
+    sp_arena_reset(&x->arena);
+    sp_pool_put(&x->service->exchanges, x);
+}
+
+static void run_more(struct sp_deferred *deferred) { sp_exchange_run(SP_CONTAINER(deferred, struct sp_exchange, more)); }
+
+static void time_out(struct sp_timer *timer);
+
+struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_front *front, struct sp_client *client,
+                                    const struct sp_client_facts *from) {
+    struct sp_exchange *x = sp_pool_get(&service->exchanges);
+    if (!x)
+        return NULL;
+    memset(x, 0, offsetof(struct sp_exchange, request) + offsetof(struct sp_http_request, fields)); /* not the room for fields */
+    x->request.fields.count = 0;
+    x->service = service;
+    x->snapshot = sp_snapshot_ref(service->snapshot);
+    x->front = front;
+    x->client = client;
+    x->from = from;
+    x->free.run = free_exchange;
+    x->more.run = run_more;
+    x->timer.fire = time_out;
+    x->reason = "ok";
+    x->started_us = sp_loop_now_us(service->parts.loop);
+    x->started_wall_ms = sp_wall_ms();
+    x->progress_ms = sp_loop_now_ms(service->parts.loop);
+    sp_body_init(&x->body);
+    sp_buffer_init(&x->up, SP_HTTP_HEAD_MAX + SP_BODY_WINDOW * 2);
+    sp_arena_init(&x->arena, x->first, sizeof x->first, SP_EXCHANGE_ARENA_MAX);
+    sp_request_id_make(x->request_id_made);
+    x->request_id = sp_span(x->request_id_made, SP_REQUEST_ID_LEN);
+    return x;
+}
+
+static void finish(struct sp_exchange *x) {
+    const struct sp_front *front = x->front;
+    front->end(x);
+    if (!x->ended)
+        front->flush(x);
+    if (!x->ended)
+        sp_exchange_end(x, NULL);
+}
+
+void sp_exchange_run(struct sp_exchange *x) {
+    if (x->running) { /* called from inside a stage: the stage is simply run once more */
+        x->again = true;
+        return;
+    }
+    x->running = true;
+    do {
+        x->again = false;
+        switch (x->ended ? SP_STAGE_WAIT : stages[x->stage].run(x)) {
+        case SP_STAGE_NEXT:
+            if (++x->stage == SP_COUNT(stages))
+                finish(x);
+            else
+                x->again = true;
+            break;
+        case SP_STAGE_REPLY:
+            if (!x->ended)
+                finish(x);
+            break;
+        case SP_STAGE_CLOSE:
+            if (!x->ended) {
+                x->front->broken(x);
+                sp_exchange_end(x, NULL);
+            }
+            break;
+        case SP_STAGE_WAIT:
+            break;
+        }
+    } while (x->again && !x->ended);
+    x->running = false;
+}
+
+void sp_exchange_refuse(struct sp_exchange *x, unsigned status, const char *reason) {
+    if (x->ended)
+        return;
+    if (x->answered) {
+        x->reason = reason;
+        x->front->broken(x);
+    } else {
+        (void)sp_reply(x, status, NULL, reason, reason);
+        if (!x->ended)
+            x->front->end(x);
+        if (!x->ended)
+            x->front->flush(x);
+    }
+    sp_exchange_end(x, NULL);
+}
+
+void sp_exchange_client_left(struct sp_exchange *x) {
+    if (!x->ended)
+        sp_service_count(x->service, SP_COUNTER_CLIENTS_LEFT, 1);
+    sp_exchange_end(x, "client left");
+}
+
+void sp_exchange_end(struct sp_exchange *x, const char *reason) {
+    if (x->ended)
+        return;
+    x->ended = true;
+    if (reason)
+        x->reason = reason;
+    sp_timer_stop(&x->timer);
+    sp_deferred_cancel(&x->more);
+    for (size_t i = 0; i < SP_COUNT(last_stages); i++)
+        last_stages[i](x);
+    sp_body_free(x);
+    sp_buffer_free(&x->up);
+    sp_principal_unref(sp_take(x->principal));
+    x->front->done(x);
+    sp_snapshot_unref(sp_take(x->snapshot));
+    sp_defer(sp_loop_of(x), &x->free);
+}
+
+/* ---- Time-outs: one timer, moved only when it fires too early ---- */
+
+void sp_exchange_progress(struct sp_exchange *x) { x->progress_ms = sp_loop_now_ms(sp_loop_of(x)); }
+
+static uint64_t next_time_out(const struct sp_exchange *x) {
+    if (!x->route)
+        return x->progress_ms + 60000;
+    uint64_t total = x->started_us / 1000 + x->route->total_timeout_ms;
+    bool waits_for_answer = x->forwarded_us && !x->answer_begun && x->body.complete;
+    uint64_t quiet = waits_for_answer ? sp_max(x->forwarded_us / 1000, x->progress_ms) + x->route->first_byte_timeout_ms
+                                      : x->progress_ms + x->route->idle_timeout_ms;
+    return sp_min(total, quiet);
+}
+
+void sp_exchange_watch(struct sp_exchange *x) {
+    uint64_t now = sp_loop_now_ms(sp_loop_of(x)), at = next_time_out(x);
+    if (x->timer.active && x->timer.due_ms <= at)
+        return;
+    sp_timer_start(sp_loop_of(x), &x->timer, at > now ? at - now : 0);
+}
+
+static void time_out(struct sp_timer *timer) {
+    struct sp_exchange *x = SP_CONTAINER(timer, struct sp_exchange, timer);
+    if (next_time_out(x) > sp_loop_now_ms(sp_loop_of(x))) {
+        sp_exchange_watch(x);
+        return;
+    }
+    if (x->answered) {
+        x->reason = x->front->full(x) ? "client too slow" : "backend too slow";
+        x->front->broken(x);
+        sp_exchange_end(x, NULL);
+    } else if (x->body.waits_for_memory) {
+        sp_exchange_refuse(x, 503, "memory budget spent");
+    } else if (!x->body.complete) {
+        sp_exchange_refuse(x, 408, "request too slow");
+    } else {
+        if (x->backend)
+            sp_backend_report(x->backend, false);
+        sp_exchange_refuse(x, 504, "backend too slow");
+    }
+}

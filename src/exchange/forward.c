@@ -1,0 +1,289 @@
+/* forward: to which server; the request written anew from what was understood, with our fields, not the client's; sent as it comes. */
+#include "private.h"
+
+#include <errno.h>
+
+enum { PIECES_MAX = 16 };
+
+/* ---- The head ---- */
+
+static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
+    const struct sp_http_fields *fields = &x->request.fields;
+    for (unsigned i = 0; i < fields->count; i++) {
+        const struct sp_http_field *field = &fields->item[i];
+        if (!sp_request_field_passes(x->route, field))
+            continue;
+        int error = sp_http_write_field(out, field->name, field->value);
+        if (error)
+            return error;
+    }
+    const struct sp_headers_config *config = &x->route->request_headers;
+    for (size_t i = 0; i < config->n_set; i++) {
+        int error = sp_http_write_field(out, sp_span_text(config->set[i].name), sp_span_text(config->set[i].value));
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static int write_our_fields(struct sp_exchange *x, struct sp_buffer *out) {
+    const struct sp_http_field *parent = sp_http_field(&x->request.fields, SP_FIELD_TRACEPARENT);
+    const struct sp_http_field *host = sp_http_field(&x->request.fields, SP_FIELD_HOST);
+    char traceparent[SP_TRACEPARENT_LEN + 1];
+    sp_traceparent(parent ? parent->value : sp_span(NULL, 0), traceparent);
+    int error = sp_http_write_field(out, SP_SPAN("x-request-id"), x->request_id);
+    if (!error)
+        error = sp_http_write_field(out, SP_SPAN("traceparent"), sp_span(traceparent, SP_TRACEPARENT_LEN));
+    if (!error)
+        error = sp_http_write_field(out, SP_SPAN("x-forwarded-for"), sp_span_text(x->from->address_text));
+    if (!error)
+        error = sp_buffer_append_span(out, SP_SPAN("x-forwarded-proto: https\r\n"));
+    if (!error && host)
+        error = sp_http_write_field(out, SP_SPAN("x-forwarded-host"), host->value);
+    const struct sp_credential_config *credential = &x->route->pool->credential;
+    if (!error && credential->header && credential->value) {
+        error = sp_buffer_append_span(out, sp_span_text(credential->header));
+        if (!error)
+            error = sp_buffer_append(out, ": ", 2);
+        if (!error)
+            error = sp_buffer_append_span(out, sp_span_text(credential->prefix));
+        if (!error)
+            error = sp_buffer_append_span(out, sp_span_text(credential->value));
+        if (!error)
+            error = sp_buffer_append(out, "\r\n", 2);
+    }
+    return error;
+}
+
+/* A body that is whole already is sent with its length, whatever framing the client used: one thing less to disagree about. */
+static int write_framing(struct sp_exchange *x, struct sp_buffer *out) {
+    uint64_t length = 0;
+    x->chunked_up = false;
+    if (x->request.framing == SP_FRAMING_LENGTH) {
+        length = x->request.content_length;
+    } else if (x->request.framing == SP_FRAMING_CHUNKED && !x->body.complete) {
+        x->chunked_up = true;
+        return sp_buffer_append_span(out, SP_SPAN("transfer-encoding: chunked\r\n"));
+    } else if (x->request.framing == SP_FRAMING_CHUNKED) {
+        length = x->body.received;
+    } else if (x->request.method != SP_HTTP_POST && x->request.method != SP_HTTP_PUT && x->request.method != SP_HTTP_PATCH) {
+        return 0;
+    }
+    int error = sp_buffer_append_span(out, SP_SPAN("content-length: "));
+    if (!error)
+        error = sp_buffer_append_u64(out, length);
+    return error ? error : sp_buffer_append(out, "\r\n", 2);
+}
+
+static int write_head(struct sp_exchange *x, struct sp_buffer *out) {
+    const struct sp_server_config *server = sp_backend_server(x->backend);
+    int error = sp_buffer_append_span(out, x->request.method_name);
+    if (!error)
+        error = sp_buffer_append(out, " ", 1);
+    if (!error && x->path.at[0] == '/')
+        error = sp_buffer_append_span(out, sp_span_text(server->base_path));
+    if (!error)
+        error = sp_buffer_append_span(out, x->path);
+    if (!error && x->request.query.at && x->request.query.len) {
+        error = sp_buffer_append(out, "?", 1);
+        if (!error)
+            error = sp_buffer_append_span(out, x->request.query);
+    }
+    if (!error)
+        error = sp_buffer_append_span(out, SP_SPAN(" HTTP/1.1\r\nhost: "));
+    if (!error)
+        error = sp_buffer_append_span(out, sp_span_text(server->authority));
+    if (!error)
+        error = sp_buffer_append(out, "\r\n", 2);
+    if (!error)
+        error = write_fields(x, out);
+    if (!error)
+        error = write_framing(x, out);
+    if (!error)
+        error = write_our_fields(x, out);
+    return error ? error : sp_http_write_end(out);
+}
+
+/* ---- Sending ---- */
+
+/* Chunk framing is written into x->up together with the payload: rare, and simpler than framing kept apart over partial writes. */
+static int frame_chunks(struct sp_exchange *x) {
+    struct iovec piece;
+    while (sp_buffer_len(&x->up) < SP_BODY_WINDOW && sp_body_unsent(x, &piece, 1)) {
+        char head[SP_HTTP_CHUNK_HEAD_MAX];
+        int error = sp_buffer_append(&x->up, head, sp_http_chunk_head(piece.iov_len, head));
+        if (!error)
+            error = sp_buffer_append(&x->up, piece.iov_base, piece.iov_len);
+        if (!error)
+            error = sp_buffer_append(&x->up, "\r\n", 2);
+        if (error)
+            return error;
+        sp_body_sent(x, piece.iov_len);
+    }
+    if (x->body.complete && sp_body_waiting(&x->body) == 0 && !x->chunk_end_sent) {
+        x->chunk_end_sent = true;
+        return sp_buffer_append_span(&x->up, SP_HTTP_CHUNK_END);
+    }
+    return 0;
+}
+
+/* One writev of what is there. > 0, 0 nothing to send, SP_IO_AGAIN, -errno. */
+static ssize_t send_pieces(struct sp_exchange *x) {
+    struct iovec pieces[PIECES_MAX];
+    int n = 0;
+    size_t head = sp_buffer_len(&x->up);
+    if (head)
+        pieces[n++] = (struct iovec){x->up.bytes + x->up.begin, head};
+    if (!x->chunked_up)
+        n += sp_body_unsent(x, pieces + n, PIECES_MAX - n);
+    if (n == 0)
+        return 0;
+    ssize_t sent = sp_transport_writev(sp_backend_transport(x->backend), pieces, n);
+    if (sent <= 0)
+        return sent;
+    size_t of_head = sp_min((size_t)sent, head);
+    sp_buffer_consume(&x->up, of_head);
+    if ((size_t)sent > of_head)
+        sp_body_sent(x, (size_t)sent - of_head);
+    x->up_written += (size_t)sent;
+    sp_exchange_progress(x);
+    return sent;
+}
+
+enum sp_stage_answer sp_forward_pump(struct sp_exchange *x) {
+    for (;;) {
+        if (x->chunked_up && frame_chunks(x))
+            return sp_forward_failed(x, 503, "out of memory");
+        if (!sp_transport_writable(sp_backend_transport(x->backend)))
+            break;
+        ssize_t sent = send_pieces(x);
+        if (sent == SP_IO_AGAIN || sent == 0)
+            break;
+        if (sent < 0) {
+            /* It no longer listens; but it may have answered before (RFC 9112 §9.5): whoever reads will find out. */
+            x->backend_ready |= SP_READY_READ;
+            break;
+        }
+    }
+    if (sp_body_wants(x))
+        x->front->read_more(x);
+    if (x->body.complete && sp_body_waiting(&x->body) == 0 && sp_buffer_len(&x->up) == 0)
+        x->request_sent = true;
+    return SP_STAGE_NEXT;
+}
+
+/* ---- Tries ---- */
+
+static void backend_ready(void *owner, unsigned ready) {
+    struct sp_exchange *x = owner;
+    x->backend_ready |= ready;
+    sp_exchange_run(x);
+}
+
+static bool is_idempotent(enum sp_http_method method) {
+    return method == SP_HTTP_GET || method == SP_HTTP_HEAD || method == SP_HTTP_PUT || method == SP_HTTP_DELETE || method == SP_HTTP_OPTIONS;
+}
+
+/* May the request be sent once more? Never after a byte of an answer. Always while the server took none of ours. On a kept connection
+ * once, for it was most likely closed as we wrote (RFC 9112 §9.3.1); else only what may be repeated (RFC 9110 §9.2.2). */
+static bool may_try_again(struct sp_exchange *x, bool *ret_free) {
+    bool reused = x->backend && sp_backend_reused(x->backend);
+    *ret_free = reused && !x->retried_kept;
+    if (x->answered || x->answer_begun || !x->body.kept)
+        return false;
+    if (*ret_free)
+        return true;
+    if (x->tries >= x->route->pool->retries)
+        return false;
+    return x->up_written == 0 || is_idempotent(x->request.method) || sp_http_field(&x->request.fields, SP_FIELD_IDEMPOTENCY_KEY);
+}
+
+enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, const char *reason) {
+    bool is_free;
+    bool again = may_try_again(x, &is_free);
+    if (x->backend) {
+        if (!(again && is_free)) {
+            sp_backend_report(x->backend, false);
+            sp_service_count(x->service, SP_COUNTER_BACKEND_FAILURES, 1);
+        }
+        sp_backend_close(sp_take(x->backend), true);
+    }
+    if (!again) {
+        if (x->answered) {
+            x->reason = reason;
+            return SP_STAGE_CLOSE;
+        }
+        return sp_reply(x, status, NULL,
+                        status == 504   ? "The model server did not answer in time."
+                        : status == 503 ? "No model server is available. Try again."
+                                        : "The model server could not be reached or did not answer as it should.",
+                        reason);
+    }
+    sp_service_count(x->service, SP_COUNTER_RETRIES, 1);
+    x->tries++;
+    if (is_free) {
+        x->retried_kept = true;
+        x->tried = (struct sp_upstream_tried){.fresh_only = true};
+    }
+    x->connected = x->request_sent = x->chunk_end_sent = false;
+    x->backend_ready = 0;
+    x->up_written = 0;
+    x->scan = (struct sp_http_scan){0};
+    sp_buffer_consume(&x->up, sp_buffer_len(&x->up));
+    sp_body_rewind(x);
+    return SP_STAGE_NEXT;
+}
+
+static enum sp_stage_answer take_backend(struct sp_exchange *x) {
+    int error = 0;
+    x->backend = sp_upstream_take(x->service->parts.upstreams, x->route->pool, &x->tried, backend_ready, x, &error);
+    if (!x->backend) {
+        if (error == -EHOSTDOWN)
+            return sp_reply(x, 503, "no_healthy_backend", "No model server is available. Try again.", "no healthy backend");
+        if (error == -EBUSY)
+            return sp_reply(x, 503, "backend_busy", "All model servers are busy. Try again.", "backends busy");
+        return SP_STAGE_CLOSE; /* another server, if there is one: see below */
+    }
+    x->pool = x->route->pool->name;
+    x->server = sp_backend_server(x->backend)->url.text;
+    x->connected = sp_backend_reused(x->backend);
+    return SP_STAGE_NEXT;
+}
+
+enum sp_stage_answer sp_stage_forward(struct sp_exchange *x) {
+    for (;;) {
+        if (!x->backend) {
+            enum sp_stage_answer taken = take_backend(x);
+            if (taken == SP_STAGE_REPLY)
+                return taken;
+            if (taken == SP_STAGE_CLOSE) {
+                if (sp_forward_failed(x, 502, "backend unreachable") == SP_STAGE_NEXT)
+                    continue;
+                return SP_STAGE_REPLY;
+            }
+        }
+        if (!x->connected) {
+            if (x->backend_ready & SP_READY_FAILED) {
+                bool slow = sp_backend_timed_out(x->backend);
+                enum sp_stage_answer answer = sp_forward_failed(x, slow ? 504 : 502, slow ? "connect timed out" : "backend unreachable");
+                if (answer != SP_STAGE_NEXT)
+                    return answer;
+                continue;
+            }
+            if (!(x->backend_ready & SP_READY_OPEN)) {
+                sp_exchange_watch(x);
+                return SP_STAGE_WAIT;
+            }
+            x->connected = true;
+        }
+        break;
+    }
+    if (!x->body.complete)
+        x->front->go_on(x);
+    if (x->ended)
+        return SP_STAGE_WAIT;
+    if (write_head(x, &x->up))
+        return sp_reply(x, 431, NULL, "The request's headers are too large.", "headers too large");
+    x->forwarded_us = sp_loop_now_us(sp_loop_of(x));
+    return SP_STAGE_NEXT;
+}

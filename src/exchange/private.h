@@ -1,0 +1,219 @@
+/* Shared by the files of exchange/ alone: the exchange, the stages, and how a protocol's connection looks from an exchange. */
+#ifndef SALLYPORT_EXCHANGE_PRIVATE_H
+#define SALLYPORT_EXCHANGE_PRIVATE_H
+
+#include <sallyport/exchange.h>
+#include <sallyport/http.h>
+
+enum {
+    SP_SCRATCH_SIZE = 32 * 1024,        /* one read */
+    SP_BODY_BLOCK_SIZE = 16 * 1024,     /* a TLS record's payload */
+    SP_BODY_WINDOW = 64 * 1024,         /* unsent request body at which reading from the client pauses */
+    SP_BODY_REPLAY_MAX = 256 * 1024,    /* a longer body is not kept for a second try */
+    SP_CLIENT_OUT_HIGH = 64 * 1024,     /* unsent answer at which reading from the backend pauses */
+    SP_CLIENT_OUT_MAX = SP_CLIENT_OUT_HIGH + 2 * SP_SCRATCH_SIZE + SP_HTTP_HEAD_MAX,
+    SP_DISCARD_MAX = 64 * 1024,         /* of a request body nobody wants, read to keep the connection */
+    SP_EXCHANGE_ARENA_MAX = 256 * 1024,
+    SP_ANSWER_FIELDS_MAX = SP_HTTP_FIELDS_MAX + 32,
+};
+
+struct sp_exchange;
+struct sp_client;
+
+struct sp_service {
+    struct sp_service_parts parts;
+    struct sp_snapshot *snapshot;
+    struct sp_pool exchanges, clients, blocks;
+    struct sp_list client_list;
+    uint64_t body_bytes, body_bytes_max;
+    struct sp_list body_waiters;   /* exchanges whose body waits for memory */
+    struct sp_deferred wake_waiters;
+    struct sp_buffer out;          /* the answer being assembled in this turn; empty between turns of one client */
+    char scratch[SP_SCRATCH_SIZE]; /* the read being looked at; empty between callbacks */
+    bool draining;
+    void (*idle)(void *owner);
+    void *idle_owner;
+    struct sp_deferred idle_call;
+    uint64_t date_second;
+    char date[32];                 /* Date field (RFC 9110 §6.6.1) of date_second */
+};
+#define sp_loop_of(x) ((x)->service->parts.loop)
+void sp_service_count(struct sp_service *service, enum sp_counter counter, uint64_t by);
+struct sp_span sp_service_date(struct sp_service *service);
+
+/* ---- Answers ---- */
+struct sp_answer {
+    unsigned status;
+    bool has_length;     /* content_length is known: else the front frames the body as its protocol does */
+    bool has_body;       /* false for HEAD, 204, 304: nothing follows the head, whatever content_length says */
+    uint64_t content_length;
+    unsigned n_fields;
+    struct {
+        struct sp_span name, value;
+    } field[SP_ANSWER_FIELDS_MAX];
+};
+void sp_answer_add(struct sp_answer *answer, struct sp_span name, struct sp_span value); /* silently full: limits on heads prevent it */
+
+/* How a protocol's connection looks from an exchange. Every call may end the exchange (the client is gone): look at x->ended after. */
+struct sp_front {
+    void (*head)(struct sp_exchange *x, const struct sp_answer *answer);
+    void (*body)(struct sp_exchange *x, struct sp_span bytes);
+    void (*end)(struct sp_exchange *x);     /* the answer is whole */
+    void (*broken)(struct sp_exchange *x);  /* it never will be: the client must be able to tell */
+    void (*flush)(struct sp_exchange *x);
+    bool (*full)(const struct sp_exchange *x); /* no more until sp_exchange_run() */
+    void (*read_more)(struct sp_exchange *x);  /* there is room for request body again */
+    void (*go_on)(struct sp_exchange *x);      /* 100 Continue, if the client waits for it */
+    void (*done)(struct sp_exchange *x);       /* the exchange has ended */
+};
+
+/* What the connection knows about its client; lives as long as the connection. */
+struct sp_client_facts {
+    struct sp_address address;
+    char address_text[SP_ADDRESS_TEXT_MAX];
+    struct sp_tls_facts tls;
+    struct sp_span protocol;       /* "HTTP/1.1" */
+    struct sp_auth_memory *auth;
+};
+
+/* ---- Request bodies: bytes between client and backend, within the service's budget ---- */
+struct sp_body_block {
+    struct sp_body_block *next;
+    uint32_t used, size;
+    bool pooled;                   /* else in the exchange's arena */
+    char bytes[];
+};
+struct sp_body {
+    struct sp_body_block *first, *last;
+    struct sp_body_block *at;      /* the next byte to send: at->bytes[at_offset]; NULL: before the first block */
+    uint32_t at_offset;
+    uint64_t received, sent;
+    bool complete;
+    bool kept;                     /* everything from the first byte is still here: it can be sent again */
+    bool waits_for_memory;
+    struct sp_list waiter;
+};
+void sp_body_init(struct sp_body *body);
+/* Room to read into: at most `want` bytes; NULL: no memory within the budget now (front->read_more comes later). */
+char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len);
+void sp_body_added(struct sp_exchange *x, size_t n);
+size_t sp_body_add(struct sp_exchange *x, struct sp_span bytes); /* how much was taken */
+bool sp_body_wants(const struct sp_exchange *x);                  /* is there room in the window? */
+struct iovec;
+int sp_body_unsent(const struct sp_exchange *x, struct iovec *pieces, int max);
+static inline uint64_t sp_body_waiting(const struct sp_body *body) { return body->received - body->sent; }
+void sp_body_sent(struct sp_exchange *x, size_t n);
+void sp_body_rewind(struct sp_exchange *x);  /* only while kept */
+void sp_body_let_go(struct sp_exchange *x);  /* no second try any more: what was sent is freed */
+void sp_body_free(struct sp_exchange *x);
+
+/* ---- The exchange ---- */
+enum sp_stage_answer {
+    SP_STAGE_NEXT,
+    SP_STAGE_WAIT,  /* sp_exchange_run() will be called */
+    SP_STAGE_REPLY, /* sp_reply() has written an answer of ours */
+    SP_STAGE_CLOSE, /* nothing whole can be answered any more */
+};
+
+struct sp_exchange {
+    struct sp_service *service;
+    struct sp_snapshot *snapshot;
+    const struct sp_front *front;
+    struct sp_client *client;             /* the front's; opaque here */
+    const struct sp_client_facts *from;
+    struct sp_deferred free;
+    struct sp_deferred more;              /* relay: goes on in the next turn */
+    struct sp_timer timer;
+    unsigned stage;
+    bool running, again, ended;
+
+    const struct sp_route_config *route;  /* route */
+    struct sp_span path;                  /* what is asked of the backend: without strip_prefix */
+    struct sp_principal *principal;       /* authenticate */
+    uint64_t roles;
+    bool limited;                         /* admit: limit.decision holds */
+    bool limit_pending;
+    struct sp_limit_request limit;
+    struct sp_body body;
+
+    struct sp_backend *backend;           /* forward */
+    struct sp_upstream_tried tried;
+    struct sp_buffer up;                  /* bytes for the backend besides the body: head, chunk framing */
+    unsigned tries;                       /* servers asked after the first */
+    bool connected, request_sent, chunk_end_sent, chunked_up;
+    bool retried_kept;
+    unsigned backend_ready;               /* bits of enum sp_ready not looked at yet */
+    uint64_t up_written;                  /* bytes the backend's socket took in this try */
+
+    struct sp_http_scan scan;             /* relay */
+    struct sp_http_chunks chunks;
+    enum sp_http_framing framing;
+    uint64_t answer_left;
+    bool answer_begun;                    /* a byte came from the backend in this try */
+    bool answered;                        /* a head went to the client */
+    bool answer_whole;
+    bool backend_keeps;
+
+    uint64_t started_us, started_wall_ms, progress_ms, forwarded_us, first_byte_us;
+    uint64_t bytes_in, bytes_out;
+    unsigned status;
+    const char *reason;                   /* constant; why it ended as it did */
+    const char *pool, *server;            /* for the log; of the snapshot */
+    struct sp_span request_id;
+    char request_id_made[SP_REQUEST_ID_LEN + 1];
+
+    struct sp_arena arena;
+    struct sp_http_request request; /* from here on not zeroed */
+    _Alignas(16) char first[2048];
+};
+
+/* A new exchange of this client, with its snapshot; NULL: out of memory. The front then parses into x->request and calls
+ * sp_exchange_run(), or sp_exchange_refuse(). */
+struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_front *front, struct sp_client *client,
+                                    const struct sp_client_facts *from);
+void sp_exchange_run(struct sp_exchange *x);
+/* The client's message is not acceptable: answers with status if nothing has been answered yet, else breaks off. */
+void sp_exchange_refuse(struct sp_exchange *x, unsigned status, const char *reason);
+void sp_exchange_client_left(struct sp_exchange *x);
+/* The one end of every exchange: settle and log run here, once. */
+void sp_exchange_end(struct sp_exchange *x, const char *reason);
+/* Something moved: the idle timeout begins anew. */
+void sp_exchange_progress(struct sp_exchange *x);
+void sp_exchange_watch(struct sp_exchange *x); /* starts or moves the timer to the next time-out that applies */
+
+/* Stages, one file each. */
+enum sp_stage_answer sp_stage_route(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_authenticate(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_authorize(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_inspect(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_admit(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_forward(struct sp_exchange *x);
+enum sp_stage_answer sp_stage_relay(struct sp_exchange *x);
+void sp_stage_settle(struct sp_exchange *x);
+void sp_stage_log(struct sp_exchange *x);
+
+/* forward.c, for relay: sends what is there of the request. NEXT: all that came so far is sent. */
+enum sp_stage_answer sp_forward_pump(struct sp_exchange *x);
+/* This try has failed: NEXT when another one has begun (stage forward again), else the answer of ours. */
+enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, const char *reason);
+
+/* An answer of ours in the shape the path's clients expect. code is for programs, message for people; both constant or in x's arena. */
+enum sp_stage_answer sp_reply(struct sp_exchange *x, unsigned status, const char *code, const char *message, const char *reason);
+/* The same with one more field, e.g. WWW-Authenticate. */
+enum sp_stage_answer sp_reply_with(struct sp_exchange *x, unsigned status, const char *code, const char *message, const char *reason,
+                                   struct sp_span name, struct sp_span value);
+/* Fields that every answer carries: x-request-id, HSTS, limits. */
+void sp_answer_common(struct sp_exchange *x, struct sp_answer *answer);
+void sp_answer_limits(struct sp_exchange *x, struct sp_answer *answer);
+
+/* headers.c: what passes. */
+bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_http_field *field);
+bool sp_response_field_passes(const struct sp_route_config *route, const struct sp_http_field *field);
+
+/* client.c */
+extern const struct sp_front sp_http1_front;
+void sp_client_close(struct sp_client *client, bool abort);
+void sp_client_drain(struct sp_client *client);
+struct sp_client *sp_client_of(struct sp_list *node);
+
+#endif

@@ -1,0 +1,101 @@
+/* What all exchanges of a worker share: pools, the body budget, the date, the list of clients. */
+#include "client.h"
+
+#include <errno.h>
+#include <time.h>
+
+static void wake_waiters(struct sp_deferred *deferred) {
+    struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, wake_waiters);
+    /* First come, first served; each takes what it needs, and the rest wait for the next block that is freed. */
+    while (!sp_list_empty(&service->body_waiters) && service->body_bytes + SP_BODY_BLOCK_SIZE <= service->body_bytes_max) {
+        struct sp_exchange *x = sp_list_entry(service->body_waiters.next, struct sp_exchange, body.waiter);
+        sp_list_remove(&x->body.waiter);
+        x->body.waits_for_memory = false;
+        x->front->read_more(x);
+    }
+}
+
+static void tell_idle(struct sp_deferred *deferred) {
+    struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, idle_call);
+    if (service->idle && sp_service_idle(service))
+        service->idle(service->idle_owner);
+}
+
+int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret) {
+    struct sp_service *service = calloc(1, sizeof *service);
+    if (!service)
+        return -ENOMEM;
+    service->parts = *parts;
+    service->wake_waiters.run = wake_waiters;
+    service->idle_call.run = tell_idle;
+    service->date_second = UINT64_MAX;
+    sp_list_init(&service->client_list);
+    sp_list_init(&service->body_waiters);
+    sp_pool_init(&service->exchanges, sizeof(struct sp_exchange), 256);
+    sp_pool_init(&service->clients, sizeof(struct sp_client), 1024);
+    sp_pool_init(&service->blocks, SP_BODY_BLOCK_SIZE, 256);
+    sp_buffer_init(&service->out, SP_CLIENT_OUT_MAX);
+    *ret = service;
+    return 0;
+}
+
+void sp_service_free(struct sp_service *service) {
+    if (!service)
+        return;
+    sp_snapshot_unref(service->snapshot);
+    sp_pool_drain(&service->exchanges);
+    sp_pool_drain(&service->clients);
+    sp_pool_drain(&service->blocks);
+    sp_buffer_free(&service->out);
+    free(service);
+}
+
+void sp_service_use(struct sp_service *service, struct sp_snapshot *snapshot) {
+    struct sp_snapshot *old = service->snapshot;
+    service->snapshot = sp_snapshot_ref(snapshot);
+    sp_snapshot_unref(old);
+    service->body_bytes_max = snapshot->config->memory_bodies / sp_max(snapshot->config->workers, 1u); /* each worker its share */
+}
+
+void sp_service_set_access_log(struct sp_service *service, struct sp_access_log *access_log) { service->parts.access_log = access_log; }
+
+void sp_service_drain(struct sp_service *service, void (*idle)(void *owner), void *owner) {
+    service->draining = true;
+    service->idle = idle;
+    service->idle_owner = owner;
+    sp_list_each_safe(node, &service->client_list)
+        sp_client_drain(sp_client_of(node));
+    sp_defer(service->parts.loop, &service->idle_call);
+}
+
+void sp_service_abort(struct sp_service *service) {
+    while (!sp_list_empty(&service->client_list))
+        sp_client_close(sp_client_of(service->client_list.next), true);
+}
+
+bool sp_service_idle(const struct sp_service *service) { return sp_list_empty(&service->client_list) && service->exchanges.live == 0; }
+
+void sp_service_state(const struct sp_service *service, struct sp_service_state *ret) {
+    *ret = (struct sp_service_state){
+        .connections = service->clients.live,
+        .exchanges = service->exchanges.live,
+        .body_bytes = service->body_bytes,
+    };
+}
+
+void sp_service_count(struct sp_service *service, enum sp_counter counter, uint64_t by) {
+    if (service->parts.counters)
+        sp_count(service->parts.counters, service->parts.worker_slot, counter, by);
+}
+
+struct sp_span sp_service_date(struct sp_service *service) {
+    uint64_t now = sp_wall_s();
+    if (now != service->date_second) {
+        struct tm date;
+        time_t when = (time_t)now;
+        if (!gmtime_r(&when, &date) || !strftime(service->date, sizeof service->date, "%a, %d %b %Y %H:%M:%S GMT", &date))
+            service->date[0] = 0;
+        service->date_second = now;
+    }
+    return sp_span_text(service->date);
+}

@@ -1,0 +1,18 @@
+/* settle: whatever an exchange held goes back: the decision it still waited for, the server's slot and connection. A request costs one,
+ * whatever became of it, so there is no difference to pay. */
+#include "private.h"
+
+void sp_stage_settle(struct sp_exchange *x) {
+    if (x->limit_pending)
+        sp_limiter_cancel(x->service->parts.limiter, &x->limit);
+    x->limit_pending = false;
+    struct sp_backend *backend = sp_take(x->backend);
+    if (!backend)
+        return;
+    /* Only a connection on which both messages ended cleanly can carry another; one in the middle of an answer is reset, so that the
+     * server stops working for nobody. */
+    if (x->answer_whole && x->backend_keeps)
+        sp_backend_keep(backend);
+    else
+        sp_backend_close(backend, !x->answer_whole);
+}

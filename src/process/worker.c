@@ -1,0 +1,341 @@
+/* The worker: all client, backend and Redis traffic on one event loop. It opens no file, runs no program and reads no configuration from
+ * disk; what it needs it is handed by the supervisor (sockets, snapshots, keys) and by control (addresses, health). */
+#include <sallyport/process.h>
+
+#include <errno.h>
+
+#include <sallyport/account.h>
+#include <sallyport/exchange.h>
+
+enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000 };
+
+struct worker {
+    struct sp_loop *loop;
+    struct sp_child *child;
+    unsigned slot;
+    struct sp_tls_tickets *tickets;
+    struct sp_token_cache *tokens;
+    struct sp_traffic *traffic;
+    struct sp_counters *counters;
+    struct sp_limiter *limiter;
+    struct sp_upstreams *upstreams;
+    struct sp_access_log *access_log;
+    int access_fd;
+    struct sp_service *service;
+    struct sp_acceptor *acceptors[SP_LISTENERS_MAX];
+    struct sp_channel *control;
+    struct sp_snapshot *offered, *current;
+    struct sp_timer gauges, drain_limit;
+    struct sp_limiter_state limiter_told; /* as counted and logged so far */
+    uint64_t refused_told, opened_told, dropped_told;
+    bool draining;
+};
+
+/* ---- What is counted by polling: once a second, off the path of requests ---- */
+
+static void count_limiter(struct worker *worker) {
+    struct sp_limiter_state now, *told = &worker->limiter_told;
+    sp_limiter_state(worker->limiter, &now);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_COMMANDS, now.commands - told->commands);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_ERRORS, now.errors - told->errors);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_TIMEOUTS, now.timeouts - told->timeouts);
+    sp_gauge(worker->counters, worker->slot, SP_GAUGE_REDIS_CONFIGURED, now.shared);
+    sp_gauge(worker->counters, worker->slot, SP_GAUGE_REDIS_UP, now.up);
+    if (now.shared && told->shared && now.up != told->up) {
+        if (now.up)
+            sp_info("Redis answers again: limits are shared");
+        else
+            sp_warn("Redis does not answer (%s): each limit does what its on_outage says", now.problem[0] ? now.problem : "no reason known");
+    } else if (now.up && now.problem[0] && strcmp(now.problem, told->problem) != 0) {
+        sp_warn("Redis: %s", now.problem);
+    }
+    *told = now;
+}
+
+static void count_backends(struct worker *worker) {
+    const struct sp_config *config = worker->current->config;
+    for (size_t p = 0; p < config->n_pools; p++)
+        for (size_t s = 0; s < config->pools[p].n_servers; s++) {
+            unsigned slot = config->pools[p].servers[s].slot;
+            sp_set_backend_up(worker->counters, worker->slot, slot, sp_upstreams_server_up(worker->upstreams, slot));
+        }
+}
+
+static void count_by(struct worker *worker, enum sp_counter counter, uint64_t now, uint64_t *told) {
+    sp_count(worker->counters, worker->slot, counter, now - *told);
+    *told = now;
+}
+
+static void tell_gauges(struct sp_timer *timer) {
+    struct worker *worker = SP_CONTAINER(timer, struct worker, gauges);
+    if (worker->service && worker->current) {
+        struct sp_service_state state;
+        sp_service_state(worker->service, &state);
+        sp_gauge(worker->counters, worker->slot, SP_GAUGE_CONNECTIONS, state.connections);
+        sp_gauge(worker->counters, worker->slot, SP_GAUGE_EXCHANGES, state.exchanges);
+        sp_gauge(worker->counters, worker->slot, SP_GAUGE_BODY_BYTES, state.body_bytes);
+        sp_gauge(worker->counters, worker->slot, SP_GAUGE_TOKEN_CACHE, sp_token_cache_count(worker->tokens));
+        count_limiter(worker);
+        count_backends(worker);
+        uint64_t refused = 0;
+        for (unsigned i = 0; i < SP_LISTENERS_MAX; i++)
+            refused += worker->acceptors[i] ? sp_acceptor_refused(worker->acceptors[i]) : 0;
+        count_by(worker, SP_COUNTER_CONNECTIONS_REFUSED, sp_max(refused, worker->refused_told), &worker->refused_told);
+        count_by(worker, SP_COUNTER_BACKEND_CONNECTIONS, sp_upstreams_opened(worker->upstreams), &worker->opened_told);
+        if (worker->access_log)
+            count_by(worker, SP_COUNTER_LOG_LINES_DROPPED, sp_access_log_dropped(worker->access_log), &worker->dropped_told);
+    }
+    sp_timer_start(worker->loop, timer, GAUGES_EVERY_MS);
+}
+
+/* ---- From the supervisor ---- */
+
+static int on_start(void *owner, struct sp_child *child, const struct sp_msg_start *start, void *segments[SP_SEGMENT_COUNT]) {
+    struct worker *worker = owner;
+    struct sp_hash_key key = {start->hash_k0, start->hash_k1};
+    worker->child = child;
+    worker->slot = start->slot;
+    int error = sp_counters_open(segments[SP_SEGMENT_COUNTERS], &worker->counters);
+    if (!error)
+        error = sp_traffic_open(segments[SP_SEGMENT_TRAFFIC], start->slot, &key, &worker->traffic);
+    if (!error)
+        error = sp_limiter_new(worker->loop, segments[SP_SEGMENT_BUCKETS], &key, &worker->limiter);
+    if (!error)
+        error = sp_upstreams_new(worker->loop, worker->traffic, &worker->upstreams);
+    if (!error)
+        error = sp_token_cache_new(TOKENS_REMEMBERED_MAX, &worker->tokens);
+    if (error)
+        return error;
+    sp_counters_begin(worker->counters, worker->slot);
+    const struct sp_service_parts parts = {
+        .loop = worker->loop,
+        .worker_slot = worker->slot,
+        .limiter = worker->limiter,
+        .upstreams = worker->upstreams,
+        .tokens = worker->tokens,
+        .traffic = worker->traffic,
+        .counters = worker->counters,
+        .access_log = worker->access_log,
+    };
+    error = sp_service_new(&parts, &worker->service);
+    if (!error)
+        tell_gauges(&worker->gauges);
+    return error;
+}
+
+static void on_log_files(void *owner, int access_fd, int audit_fd) {
+    struct worker *worker = owner;
+    sp_close_fd(&audit_fd); /* what is audited is not decided here */
+    if (worker->access_log && access_fd >= 0) {
+        sp_access_log_set_fd(worker->access_log, access_fd);
+    } else if (access_fd >= 0) {
+        if (sp_access_log_new(worker->loop, access_fd, &worker->access_log))
+            sp_error("no memory for the access log");
+    } else {
+        sp_access_log_free(worker->access_log);
+        worker->access_log = NULL;
+        worker->dropped_told = 0;
+    }
+    sp_close_fd(&worker->access_fd);
+    worker->access_fd = access_fd;
+    if (worker->service)
+        sp_service_set_access_log(worker->service, worker->access_log);
+}
+
+static void on_ticket_keys(void *owner, const struct sp_msg_ticket_keys *keys) {
+    struct worker *worker = owner;
+    sp_tls_tickets_set(worker->tickets, keys->key, keys->count);
+}
+
+static void on_accepted(void *owner, unsigned listener_slot, int fd, const struct sp_address *peer) {
+    struct worker *worker = owner;
+    sp_service_accept(worker->service, listener_slot, fd, peer);
+}
+
+static void on_listener(void *owner, unsigned slot, int fd) {
+    struct worker *worker = owner;
+    if (worker->draining) {
+        sp_close_fd(&fd);
+        return;
+    }
+    sp_acceptor_free(worker->acceptors[slot]);
+    worker->acceptors[slot] = NULL;
+    int error = sp_acceptor_new(worker->loop, fd, slot, worker->traffic, on_accepted, worker, &worker->acceptors[slot]);
+    if (error) {
+        sp_close_fd(&fd);
+        sp_error("cannot watch a listening socket: %s", strerror(-error));
+    }
+}
+
+static int on_offer(void *owner, struct sp_config *config, char **ret_error) {
+    struct worker *worker = owner;
+    return sp_snapshot_new(config, &sp_tls_signer_local, worker->tickets, ret_error, &worker->offered);
+}
+
+static void on_drop(void *owner, uint64_t generation) {
+    struct worker *worker = owner;
+    (void)generation;
+    sp_snapshot_unref(sp_take(worker->offered));
+}
+
+static void configure_acceptors(struct worker *worker, struct sp_snapshot *snapshot) {
+    for (unsigned slot = 0; slot < SP_LISTENERS_MAX; slot++) {
+        if (!worker->acceptors[slot])
+            continue;
+        if (snapshot->listener[slot]) {
+            sp_acceptor_configure(worker->acceptors[slot], snapshot->config, snapshot->listener[slot]);
+        } else {
+            sp_acceptor_free(worker->acceptors[slot]);
+            worker->acceptors[slot] = NULL;
+        }
+    }
+}
+
+static void on_commit(void *owner, uint64_t generation) {
+    struct worker *worker = owner;
+    struct sp_snapshot *snapshot = sp_take(worker->offered);
+    int error = sp_upstreams_configure(worker->upstreams, snapshot->config);
+    if (!error)
+        error = sp_limiter_configure(worker->limiter, snapshot->config);
+    if (error) {
+        /* All have agreed; one that cannot follow must not go on by other rules: it begins anew. */
+        sp_error("cannot take configuration %llu into use: %s", (unsigned long long)generation, strerror(-error));
+        sp_snapshot_unref(snapshot);
+        sp_child_end(worker->child, 1);
+        return;
+    }
+    sp_service_use(worker->service, snapshot);
+    configure_acceptors(worker, snapshot);
+    if (worker->current)
+        sp_count(worker->counters, worker->slot, SP_COUNTER_RELOADS, 1);
+    sp_gauge(worker->counters, worker->slot, SP_GAUGE_GENERATION, generation);
+    sp_snapshot_unref(worker->current);
+    worker->current = snapshot;
+}
+
+/* ---- From control ---- */
+
+static void from_control(void *owner, struct sp_channel *channel, enum sp_message_type type, struct sp_span payload, int *fds, size_t n_fds) {
+    struct worker *worker = owner;
+    (void)channel, (void)fds, (void)n_fds;
+    if (type == SP_MSG_ADDRESSES) {
+        struct sp_msg_addresses message;
+        memcpy(&message, payload.at, sizeof message);
+        sp_upstreams_addresses(worker->upstreams, message.server_slot, message.address, sp_min(message.count, SP_COUNT(message.address)));
+    } else if (type == SP_MSG_HEALTH) {
+        struct sp_msg_health message;
+        memcpy(&message, payload.at, sizeof message);
+        sp_upstreams_health(worker->upstreams, message.server_slot, message.up != 0);
+    }
+}
+
+static void control_gone(void *owner, struct sp_channel *channel, int reason) {
+    struct worker *worker = owner;
+    (void)reason;
+    /* What it told last still holds; the supervisor sends a new channel when control is back. */
+    sp_channel_free(channel);
+    worker->control = NULL;
+}
+
+static const struct sp_channel_events control_events = {.message = from_control, .closed = control_gone};
+
+static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
+    struct worker *worker = owner;
+    (void)slot;
+    sp_channel_free(worker->control);
+    worker->control = NULL;
+    int error = sp_channel_new(worker->loop, fd, SP_ROLE_WORKER, role, &control_events, worker, &worker->control);
+    if (error) {
+        sp_close_fd(&fd);
+        sp_error("no channel to control: %s", strerror(-error));
+    }
+}
+
+/* ---- The end ---- */
+
+static void drained(void *owner) {
+    struct worker *worker = owner;
+    sp_child_end(worker->child, 0);
+}
+
+static void drain_over(struct sp_timer *timer) {
+    struct worker *worker = SP_CONTAINER(timer, struct worker, drain_limit);
+    struct sp_service_state state;
+    sp_service_state(worker->service, &state);
+    sp_warn("the drain time is over: %llu connections are cut", (unsigned long long)state.connections);
+    sp_service_abort(worker->service);
+}
+
+static void on_drain(void *owner, uint64_t timeout_ms) {
+    struct worker *worker = owner;
+    if (worker->draining)
+        return;
+    worker->draining = true;
+    for (unsigned slot = 0; slot < SP_LISTENERS_MAX; slot++) {
+        sp_acceptor_free(worker->acceptors[slot]);
+        worker->acceptors[slot] = NULL;
+    }
+    sp_timer_start(worker->loop, &worker->drain_limit, timeout_ms);
+    sp_service_drain(worker->service, drained, worker);
+}
+
+static void worker_free(struct worker *worker) {
+    for (unsigned slot = 0; slot < SP_LISTENERS_MAX; slot++)
+        sp_acceptor_free(worker->acceptors[slot]);
+    if (worker->service)
+        sp_service_abort(worker->service);
+    sp_channel_free(worker->control);
+    sp_timer_stop(&worker->gauges);
+    sp_timer_stop(&worker->drain_limit);
+    sp_access_log_free(worker->access_log);
+    sp_loop_settle(worker->loop); /* what was closed above is freed before what it refers to */
+    sp_service_free(worker->service);
+    sp_upstreams_free(worker->upstreams);
+    sp_limiter_free(worker->limiter);
+    sp_loop_settle(worker->loop);
+    sp_snapshot_unref(worker->offered);
+    sp_snapshot_unref(worker->current);
+    sp_token_cache_free(worker->tokens);
+    sp_traffic_free(worker->traffic);
+    sp_counters_free(worker->counters);
+    sp_tls_tickets_free(worker->tickets);
+    sp_close_fd(&worker->access_fd);
+}
+
+int sp_worker_main(int argc, char **argv) {
+    (void)argc, (void)argv;
+    static const struct sp_child_events form = {
+        .segments_writable = true,
+        .start = on_start,
+        .offer = on_offer,
+        .commit = on_commit,
+        .drop = on_drop,
+        .listener = on_listener,
+        .log_files = on_log_files,
+        .ticket_keys = on_ticket_keys,
+        .peer = on_peer,
+        .drain = on_drain,
+    };
+    struct sp_child_events events = form;
+    events.segment_size[SP_SEGMENT_BUCKETS] = sp_limit_segment_size();
+    events.segment_size[SP_SEGMENT_COUNTERS] = sp_counters_segment_size();
+    events.segment_size[SP_SEGMENT_TRAFFIC] = sp_traffic_segment_size();
+    struct worker worker = {.access_fd = -1, .gauges.fire = tell_gauges, .drain_limit.fire = drain_over};
+    sp_config_wipe_json();
+    int error = sp_loop_new(&worker.loop);
+    struct sp_child *child = NULL;
+    if (!error)
+        error = sp_child_new(SP_ROLE_WORKER, &events, &worker, worker.loop, &child);
+    if (error) {
+        sp_error("%s", error == -ENOTSOCK ? "a worker is started by sallyport-supervisor, not by hand; use `sallyport run`" : strerror(-error));
+        sp_loop_free(worker.loop);
+        return 1;
+    }
+    if (!(worker.tickets = sp_tls_tickets_new()))
+        sp_fatal("out of memory");
+    int status = sp_child_run(child);
+    worker_free(&worker);
+    sp_child_free(child);
+    sp_loop_free(worker.loop);
+    return status;
+}

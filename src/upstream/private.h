@@ -1,0 +1,40 @@
+/* Shared by the files of upstream/ alone: a server as this worker knows it, and choosing one. */
+#ifndef SALLYPORT_UPSTREAM_PRIVATE_H
+#define SALLYPORT_UPSTREAM_PRIVATE_H
+
+#include <sallyport/upstream.h>
+
+enum { SP_SERVER_ADDRESSES_MAX = 16 };
+
+struct sp_server {
+    struct sp_upstreams *upstreams;
+    const struct sp_server_config *config; /* of the newest snapshot; NULL: no longer named */
+    const struct sp_pool_config *pool;     /* likewise */
+    uint64_t host;            /* identity of host and port, kept when no longer named: requests of an older snapshot still come */
+    uint8_t addresses[SP_SERVER_ADDRESSES_MAX][16];
+    unsigned n_addresses, next_address;
+    bool named;               /* the address is a name: control resolves it */
+    bool down;                /* its probes fail */
+    unsigned failures;        /* in a row, as traffic saw it */
+    uint64_t ejected_until_ms;
+    struct sp_list idle;      /* of struct sp_backend, last used first */
+    unsigned connections;     /* open or opening, idle ones too */
+    int64_t turn;             /* smooth weighted round robin */
+};
+
+struct sp_upstreams {
+    struct sp_loop *loop;
+    struct sp_traffic *traffic;
+    struct sp_config *config;
+    struct sp_server *servers[SP_SERVERS_MAX]; /* by slot */
+    struct sp_timer sweep;
+    uint64_t opened;
+};
+
+/* Is this slot's state of the server that `config` (of any snapshot) names? */
+bool sp_server_is(const struct sp_server *server, const struct sp_server_config *config);
+/* The next server of the pool, or NULL with -EHOSTDOWN or -EBUSY. *ret_index is its place in the pool. */
+struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, uint64_t tried, unsigned *ret_index,
+                                    int *ret_error);
+
+#endif

@@ -1,0 +1,305 @@
+#include "private.h"
+
+#include <errno.h>
+
+enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, IN_MAX = 64 * 1024 };
+
+struct sp_backend {
+    struct sp_list node; /* in its server's idle list, or alone */
+    struct sp_server *server;
+    const struct sp_server_config *config; /* of the borrower's snapshot; NULL while idle */
+    struct sp_transport *transport;
+    struct sp_buffer in;
+    struct sp_timer connect_timer;
+    struct sp_deferred free;
+    sp_transport_ready *ready; /* the borrower's, while connecting */
+    void *owner;
+    uint64_t idle_since_ms;
+    bool reused, timed_out, reported;
+};
+
+/* ---- Servers ---- */
+
+static void close_idle(struct sp_server *server) {
+    while (!sp_list_empty(&server->idle))
+        sp_backend_close(sp_list_entry(server->idle.prev, struct sp_backend, node), false);
+}
+
+static void sweep(struct sp_timer *timer) {
+    struct sp_upstreams *upstreams = SP_CONTAINER(timer, struct sp_upstreams, sweep);
+    uint64_t now = sp_loop_now_ms(upstreams->loop);
+    for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++) {
+        struct sp_server *server = upstreams->servers[slot];
+        if (!server)
+            continue;
+        sp_list_each_safe(node, &server->idle) {
+            struct sp_backend *backend = sp_list_entry(node, struct sp_backend, node);
+            if (now - backend->idle_since_ms > KEEP_IDLE_MS)
+                sp_backend_close(backend, false);
+        }
+        if (!server->config && server->connections == 0) {
+            free(server);
+            upstreams->servers[slot] = NULL;
+        }
+    }
+    sp_timer_start(upstreams->loop, timer, SWEEP_MS);
+}
+
+int sp_upstreams_new(struct sp_loop *loop, struct sp_traffic *traffic, struct sp_upstreams **ret) {
+    struct sp_upstreams *upstreams = calloc(1, sizeof *upstreams);
+    if (!upstreams)
+        return -ENOMEM;
+    upstreams->loop = loop;
+    upstreams->traffic = traffic;
+    upstreams->sweep.fire = sweep;
+    sp_timer_start(loop, &upstreams->sweep, SWEEP_MS);
+    *ret = upstreams;
+    return 0;
+}
+
+void sp_upstreams_free(struct sp_upstreams *upstreams) {
+    if (!upstreams)
+        return;
+    sp_timer_stop(&upstreams->sweep);
+    for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++)
+        if (upstreams->servers[slot]) {
+            close_idle(upstreams->servers[slot]);
+            free(upstreams->servers[slot]);
+        }
+    sp_config_unref(upstreams->config);
+    free(upstreams);
+}
+
+static struct sp_server *server_new(struct sp_upstreams *upstreams) {
+    struct sp_server *server = calloc(1, sizeof *server);
+    if (server) {
+        server->upstreams = upstreams;
+        sp_list_init(&server->idle);
+    }
+    return server;
+}
+
+/* The configuration is the operator's, so a hash without a secret names a server well enough. */
+static uint64_t server_identity(const struct sp_server_config *config) {
+    struct sp_hash_key key = {config->port, config->tls};
+    return sp_hash_span(&key, sp_span_text(config->host));
+}
+
+bool sp_server_is(const struct sp_server *server, const struct sp_server_config *config) {
+    return server->config == config || server->host == server_identity(config);
+}
+
+static void server_configure(struct sp_server *server, const struct sp_pool_config *pool, const struct sp_server_config *config) {
+    if (server->config && !sp_server_is(server, config)) {
+        /* The slot was given to another server: nothing known of the old one holds. */
+        close_idle(server);
+        server->n_addresses = 0;
+        server->down = false;
+        server->failures = 0;
+        server->ejected_until_ms = 0;
+    }
+    server->config = config;
+    server->pool = pool;
+    server->host = server_identity(config);
+    server->named = !sp_address_parse(sp_span_text(config->host), server->addresses[0]);
+    if (!server->named)
+        server->n_addresses = 1;
+    if (!pool->health.path)
+        server->down = false;
+}
+
+int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *config) {
+    for (size_t p = 0; p < config->n_pools; p++)
+        for (size_t s = 0; s < config->pools[p].n_servers; s++) {
+            struct sp_server **at = &upstreams->servers[config->pools[p].servers[s].slot];
+            if (!*at && !(*at = server_new(upstreams)))
+                return -ENOMEM; /* servers without a configuration are swept */
+        }
+    bool still_named[SP_SERVERS_MAX] = {false};
+    for (size_t p = 0; p < config->n_pools; p++)
+        for (size_t s = 0; s < config->pools[p].n_servers; s++) {
+            const struct sp_server_config *server = &config->pools[p].servers[s];
+            server_configure(upstreams->servers[server->slot], &config->pools[p], server);
+            still_named[server->slot] = true;
+        }
+    for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++)
+        if (upstreams->servers[slot] && !still_named[slot]) {
+            upstreams->servers[slot]->config = NULL;
+            upstreams->servers[slot]->pool = NULL;
+            close_idle(upstreams->servers[slot]);
+        }
+    sp_config_unref(upstreams->config);
+    upstreams->config = sp_config_ref(config);
+    return 0;
+}
+
+static struct sp_server *server_at(const struct sp_upstreams *upstreams, unsigned slot) {
+    return slot < SP_SERVERS_MAX ? upstreams->servers[slot] : NULL;
+}
+
+void sp_upstreams_addresses(struct sp_upstreams *upstreams, unsigned server_slot, const uint8_t (*addresses)[16], size_t n) {
+    struct sp_server *server = server_at(upstreams, server_slot);
+    if (!server || !server->named)
+        return;
+    server->n_addresses = (unsigned)sp_min(n, (size_t)SP_SERVER_ADDRESSES_MAX);
+    memcpy(server->addresses, addresses, server->n_addresses * sizeof *addresses);
+}
+
+void sp_upstreams_health(struct sp_upstreams *upstreams, unsigned server_slot, bool up) {
+    struct sp_server *server = server_at(upstreams, server_slot);
+    if (!server || !server->pool || !server->pool->health.path)
+        return;
+    server->down = !up;
+    if (!up)
+        close_idle(server);
+}
+
+bool sp_upstreams_server_up(const struct sp_upstreams *upstreams, unsigned server_slot) {
+    const struct sp_server *server = server_at(upstreams, server_slot);
+    return server && server->config && !server->down && server->n_addresses && server->ejected_until_ms <= sp_loop_now_ms(upstreams->loop);
+}
+
+uint64_t sp_upstreams_opened(const struct sp_upstreams *upstreams) { return upstreams->opened; }
+
+/* ---- Connections ---- */
+
+static void free_backend(struct sp_deferred *deferred) {
+    struct sp_backend *backend = SP_CONTAINER(deferred, struct sp_backend, free);
+    sp_buffer_free(&backend->in);
+    free(backend);
+}
+
+static void lend(struct sp_backend *backend, const struct sp_server_config *config) {
+    backend->config = config;
+    backend->reported = false;
+    sp_traffic_server_add(backend->server->upstreams->traffic, config->slot, 1);
+}
+
+static void unlend(struct sp_backend *backend) {
+    if (backend->config)
+        sp_traffic_server_add(backend->server->upstreams->traffic, backend->config->slot, -1);
+    backend->config = NULL;
+}
+
+void sp_backend_close(struct sp_backend *backend, bool abort) {
+    if (!backend)
+        return;
+    struct sp_upstreams *upstreams = backend->server->upstreams;
+    unlend(backend);
+    sp_timer_stop(&backend->connect_timer);
+    sp_list_remove(&backend->node);
+    sp_transport_close(sp_take(backend->transport), abort);
+    backend->server->connections--;
+    sp_defer(upstreams->loop, &backend->free);
+}
+
+/* An idle connection must stay silent: whatever happens on it, it is of no more use. */
+static void idle_ready(void *owner, unsigned ready) {
+    (void)ready;
+    sp_backend_close(owner, false);
+}
+
+void sp_backend_keep(struct sp_backend *backend) {
+    struct sp_server *server = backend->server;
+    bool usable = server->config && !server->down && sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) &&
+                  !sp_transport_readable(backend->transport);
+    if (!usable) {
+        sp_backend_close(backend, false);
+        return;
+    }
+    unlend(backend);
+    sp_buffer_free(&backend->in);
+    backend->idle_since_ms = sp_loop_now_ms(server->upstreams->loop);
+    sp_transport_own(backend->transport, idle_ready, backend);
+    sp_list_prepend(&server->idle, &backend->node);
+}
+
+static void connecting_ready(void *owner, unsigned ready) {
+    struct sp_backend *backend = owner;
+    sp_timer_stop(&backend->connect_timer);
+    sp_transport_own(backend->transport, backend->ready, backend->owner);
+    backend->ready(backend->owner, ready);
+}
+
+static void connect_timed_out(struct sp_timer *timer) {
+    struct sp_backend *backend = SP_CONTAINER(timer, struct sp_backend, connect_timer);
+    backend->timed_out = true;
+    backend->ready(backend->owner, SP_READY_FAILED);
+}
+
+static struct sp_backend *open_backend(struct sp_server *server, const struct sp_pool_config *pool, const struct sp_server_config *config,
+                                       sp_transport_ready *ready, void *owner, int *ret_error) {
+    struct sp_upstreams *upstreams = server->upstreams;
+    struct sp_backend *backend = calloc(1, sizeof *backend);
+    if (!backend) {
+        *ret_error = -ENOMEM;
+        return NULL;
+    }
+    backend->server = server;
+    backend->ready = ready;
+    backend->owner = owner;
+    backend->free.run = free_backend;
+    backend->connect_timer.fire = connect_timed_out;
+    sp_list_init(&backend->node);
+    sp_list_init(&backend->free.node);
+    sp_buffer_init(&backend->in, IN_MAX);
+    struct sp_address address = {.port = config->port};
+    memcpy(address.bytes, server->addresses[server->next_address++ % server->n_addresses], sizeof address.bytes);
+    *ret_error = sp_transport_connect(upstreams->loop, &address, NULL, NULL, connecting_ready, backend, &backend->transport);
+    if (*ret_error) {
+        free(backend);
+        return NULL;
+    }
+    upstreams->opened++;
+    server->connections++;
+    sp_timer_start(upstreams->loop, &backend->connect_timer, pool->connect_timeout_ms);
+    lend(backend, config);
+    return backend;
+}
+
+struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_upstream_tried *tried,
+                                    sp_transport_ready *ready, void *owner, int *ret_error) {
+    unsigned index = 0;
+    struct sp_server *server = sp_balance_choose(upstreams, pool, tried->servers, &index, ret_error);
+    if (!server)
+        return NULL;
+    if (index < 64)
+        tried->servers |= UINT64_C(1) << index;
+    if (!tried->fresh_only && !sp_list_empty(&server->idle)) {
+        struct sp_backend *backend = sp_list_entry(server->idle.next, struct sp_backend, node);
+        sp_list_remove(&backend->node);
+        backend->reused = true;
+        sp_transport_own(backend->transport, ready, owner);
+        lend(backend, &pool->servers[index]);
+        return backend;
+    }
+    if (server->connections >= pool->connections)
+        sp_backend_close(sp_list_entry(server->idle.prev, struct sp_backend, node), false);
+    struct sp_backend *backend = open_backend(server, pool, &pool->servers[index], ready, owner, ret_error);
+    if (!backend && ++server->failures >= pool->outlier_failures && pool->outlier_failures)
+        server->ejected_until_ms = sp_loop_now_ms(upstreams->loop) + pool->outlier_eject_ms;
+    return backend;
+}
+
+void sp_backend_report(struct sp_backend *backend, bool good) {
+    struct sp_server *server = backend->server;
+    const struct sp_pool_config *pool = server->pool;
+    if (backend->reported || !pool)
+        return;
+    backend->reported = true;
+    server->failures = good ? 0 : server->failures + 1;
+    if (good)
+        server->ejected_until_ms = 0;
+    else if (pool->outlier_failures && server->failures >= pool->outlier_failures)
+        server->ejected_until_ms = sp_loop_now_ms(server->upstreams->loop) + pool->outlier_eject_ms;
+}
+
+struct sp_transport *sp_backend_transport(const struct sp_backend *backend) { return backend->transport; }
+
+const struct sp_server_config *sp_backend_server(const struct sp_backend *backend) { return backend->config; }
+
+bool sp_backend_reused(const struct sp_backend *backend) { return backend->reused; }
+
+bool sp_backend_timed_out(const struct sp_backend *backend) { return backend->timed_out; }
+
+struct sp_buffer *sp_backend_in(struct sp_backend *backend) { return &backend->in; }

@@ -1,0 +1,108 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <sallyport/base.h>
+
+static void base64url_follows_the_vectors_of_rfc_4648_without_padding(void **state) {
+    const char *pairs[][2] = {{"", ""}, {"f", "Zg"}, {"fo", "Zm8"}, {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
+    for (size_t i = 0; i < SP_COUNT(pairs); i++) {
+        char out[16];
+        size_t n = sp_base64url(pairs[i][0], strlen(pairs[i][0]), out);
+        assert_int_equal(n, SP_BASE64URL_LEN(strlen(pairs[i][0])));
+        assert_true(sp_span_eq(sp_span(out, n), sp_span_text(pairs[i][1])));
+        ssize_t back = sp_base64url_decode(sp_span(out, n), out, sizeof out);
+        assert_true(sp_span_eq(sp_span(out, (size_t)back), sp_span_text(pairs[i][0])));
+    }
+}
+
+static void base64url_refuses_what_has_a_second_spelling(void **state) {
+    char out[16];
+    const char *bad[] = {"Z", "Zg==", "Zh", "Zm9", "Z m8", "Zm8\n", "Zm+v", "Zm/v", "Zm9vY", "\xff\xff"};
+    for (size_t i = 0; i < SP_COUNT(bad); i++)
+        assert_int_equal(sp_base64url_decode(sp_span_text(bad[i]), out, sizeof out), -EINVAL);
+    assert_int_equal(sp_base64url_decode(SP_SPAN("Zm9vYmFy"), out, 5), -ENOSPC);
+}
+
+static void hexadecimal_goes_there_and_back(void **state) {
+    uint8_t bytes[256], back[256];
+    char text[512];
+    for (unsigned i = 0; i < 256; i++)
+        bytes[i] = (uint8_t)i;
+    assert_int_equal(sp_hex(bytes, sizeof bytes, text), 512);
+    assert_true(sp_unhex(sp_span(text, 512), back, sizeof back));
+    assert_memory_equal(bytes, back, sizeof bytes);
+    assert_false(sp_unhex(sp_span(text, 511), back, sizeof back));
+    assert_false(sp_unhex(SP_SPAN("0g"), back, 1));
+}
+
+static void siphash_depends_on_every_byte_and_on_the_key(void **state) {
+    struct sp_hash_key key = {1, 2}, other = {1, 3};
+    char bytes[33] = {0};
+    for (size_t len = 0; len <= sizeof bytes; len++) {
+        uint64_t hash = sp_hash(&key, bytes, len);
+        assert_true(hash != sp_hash(&other, bytes, len));
+        for (size_t i = 0; i < len; i++) {
+            bytes[i] ^= 1;
+            assert_true(hash != sp_hash(&key, bytes, len));
+            bytes[i] ^= 1;
+        }
+    }
+}
+
+static void timestamps_are_rfc_3339_in_utc(void **state) {
+    char text[SP_TIMESTAMP_LEN + 1];
+    sp_timestamp(UINT64_C(1795390433123), text);
+    assert_string_equal(text, "2026-11-22T23:33:53.123Z");
+    sp_timestamp(UINT64_C(1795390433007), text);
+    assert_string_equal(text, "2026-11-22T23:33:53.007Z");
+    sp_timestamp(0, text);
+    assert_string_equal(text, "1970-01-01T00:00:00.000Z");
+    sp_timestamp(UINT64_C(951782400999), text);
+    assert_string_equal(text, "2000-02-29T00:00:00.999Z");
+}
+
+static void a_log_line_is_one_json_object_whatever_the_message_holds(void **state) {
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    sp_log_open(ends[1], "test", SP_LOG_INFO);
+    sp_warn("bad \"bytes\" %s", "\x01\n\xff");
+    sp_debug("not this one");
+    sp_log_open(STDERR_FILENO, "test", SP_LOG_INFO);
+    close(ends[1]);
+    char line[1024];
+    ssize_t n = read(ends[0], line, sizeof line - 1);
+    close(ends[0]);
+    assert_true(n > 0);
+    line[n] = 0;
+    assert_ptr_equal(strchr(line, '\n'), line + n - 1);
+    assert_non_null(strstr(line, "\"level\":\"warn\",\"process\":\"test\""));
+    assert_non_null(strstr(line, "\"message\":\"bad \\\"bytes\\\" \\u0001\\u000a\xef\xbf\xbd\"}"));
+}
+
+static void random_bytes_differ(void **state) {
+    uint64_t a[4], b[4];
+    sp_random(a, sizeof a);
+    sp_random(b, sizeof b);
+    assert_memory_not_equal(a, b, sizeof a);
+    assert_true(sp_random_u64_fast() != sp_random_u64_fast());
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(base64url_follows_the_vectors_of_rfc_4648_without_padding),
+        cmocka_unit_test(base64url_refuses_what_has_a_second_spelling),
+        cmocka_unit_test(hexadecimal_goes_there_and_back),
+        cmocka_unit_test(siphash_depends_on_every_byte_and_on_the_key),
+        cmocka_unit_test(timestamps_are_rfc_3339_in_utc),
+        cmocka_unit_test(a_log_line_is_one_json_object_whatever_the_message_holds),
+        cmocka_unit_test(random_bytes_differ),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
