@@ -60,8 +60,8 @@ struct sp_http_request {
     struct sp_span method_name;
     struct sp_span target;    /* as sent */
     struct sp_span path;      /* origin-form path as sent (begins with "/"), or "*" for OPTIONS; a constant where an absolute-form target
-                                 has none. Not decoded; no dot segments, no empty segments, no encoded slash, backslash, control byte, letter,
-                                 digit or "-._~" (refused: 400), so that prefix matching cannot be fooled */
+                                 has none. Not decoded; no dot segments, no empty segments; no encoded slash, backslash, control byte,
+                                 letter, digit or "-._~" (refused: 400), so that prefix matching cannot be fooled */
     struct sp_span query;     /* after "?", without it; empty when there is none */
     struct sp_span host;      /* from the absolute-form target or Host: name or address, without port, brackets kept.
                                  Empty only in HTTP/1.0 without Host */

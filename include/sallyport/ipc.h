@@ -90,7 +90,7 @@ struct sp_channel_events {
 
 /* A socketpair, SOCK_SEQPACKET, non-blocking, close-on-exec. */
 int sp_channel_pair(int ret_fds[2]) SP_MUST_USE;
-/* Takes fd. self and peer decide which messages may come and go. */
+/* Takes fd, also when it fails (it is closed then). self and peer decide which messages may come and go. */
 int sp_channel_new(struct sp_loop *loop, int fd, enum sp_role_id self, enum sp_role_id peer, const struct sp_channel_events *events,
                    void *owner, struct sp_channel **ret) SP_MUST_USE;
 void sp_channel_free(struct sp_channel *channel); /* takes NULL; frees at the end of the turn; no more callbacks */

@@ -86,6 +86,7 @@ struct sp_limiter_state {
     bool breaker_open;
     uint64_t commands;       /* EVALSHA sent */
     uint64_t timeouts, errors, reconnects;
+    uint64_t overflowed;     /* over all workers: admitted by a limit's overflow bucket, because the table in shared memory was crowded */
     char problem[160];       /* last one, a sentence; "" none */
 };
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret);

@@ -4,13 +4,27 @@
 
 /* By what the parser knows. Not in the list: OTHER, which is looked up by name below, and everything that must not pass. */
 static const bool request_passes[SP_FIELD_COUNT] = {
-    [SP_FIELD_TRACESTATE] = true,      [SP_FIELD_CONTENT_TYPE] = true,    [SP_FIELD_CONTENT_ENCODING] = true,
-    [SP_FIELD_ACCEPT] = true,          [SP_FIELD_ACCEPT_ENCODING] = true, [SP_FIELD_ACCEPT_LANGUAGE] = true,
-    [SP_FIELD_USER_AGENT] = true,      [SP_FIELD_IDEMPOTENCY_KEY] = true, [SP_FIELD_CACHE_CONTROL] = true,
+    [SP_FIELD_ACCEPT] = true,           [SP_FIELD_ACCEPT_ENCODING] = true, [SP_FIELD_ACCEPT_LANGUAGE] = true,
+    [SP_FIELD_ANTHROPIC] = true,        [SP_FIELD_CACHE_CONTROL] = true,   [SP_FIELD_CONTENT_ENCODING] = true,
+    [SP_FIELD_CONTENT_LANGUAGE] = true, [SP_FIELD_CONTENT_TYPE] = true,    [SP_FIELD_IDEMPOTENCY_KEY] = true,
+    [SP_FIELD_OPENAI] = true,           [SP_FIELD_RANGE] = true,           [SP_FIELD_TRACESTATE] = true,
+    [SP_FIELD_USER_AGENT] = true,       [SP_FIELD_X_STAINLESS] = true,
 };
 static const bool response_passes[SP_FIELD_COUNT] = {
-    [SP_FIELD_CONTENT_TYPE] = true, [SP_FIELD_CONTENT_ENCODING] = true, [SP_FIELD_DATE] = true,
-    [SP_FIELD_RETRY_AFTER] = true,  [SP_FIELD_CACHE_CONTROL] = true,
+    [SP_FIELD_ALLOW] = true,
+    [SP_FIELD_ANTHROPIC] = true,
+    [SP_FIELD_CACHE_CONTROL] = true,
+    [SP_FIELD_CONTENT_DISPOSITION] = true,
+    [SP_FIELD_CONTENT_ENCODING] = true,
+    [SP_FIELD_CONTENT_LANGUAGE] = true,
+    [SP_FIELD_CONTENT_RANGE] = true,
+    [SP_FIELD_CONTENT_TYPE] = true,
+    [SP_FIELD_DATE] = true,
+    [SP_FIELD_ETAG] = true,
+    [SP_FIELD_LAST_MODIFIED] = true,
+    [SP_FIELD_OPENAI] = true,
+    [SP_FIELD_RETRY_AFTER] = true,
+    [SP_FIELD_VARY] = true,
 };
 /* What an allow list may not bring back: framing and connection are ours, and these names would speak for the gateway. */
 static const bool never[SP_FIELD_COUNT] = {
@@ -40,27 +54,23 @@ static const bool never[SP_FIELD_COUNT] = {
 
 /* A trailing "-" makes it a prefix. */
 static const char *const request_names[] = {
-    "anthropic-",          "openai-",
-    "x-stainless-",        "accept-charset",
-    "content-language",    "digest",
-    "content-digest",      "if-match",
-    "if-none-match",       "if-modified-since",
-    "if-unmodified-since", "if-range",
-    "inference-header-content-length", /* Triton's binary tensors */
-    "pragma",              "priority",
-    "range",               "x-client-request-id",
+    "accept-charset",
+    "content-digest",
+    "digest",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "inference-header-content-length" /* Triton's binary tensors */,
+    "pragma",
+    "priority",
+    "x-client-request-id",
     "x-correlation-id",
 };
 static const char *const response_names[] = {
-    "anthropic-",    "openai-",
-    "accept-ranges", "age",
-    "allow",         "content-disposition",
-    "content-language", "content-range",
-    "digest",        "content-digest",
-    "etag",          "expires",
-    "inference-header-content-length", "last-modified",
-    "pragma",        "retry-after-ms",
-    "vary",          "x-should-retry",
+    "accept-ranges",  "age", "content-digest", "digest", "expires", "inference-header-content-length", "pragma", "retry-after-ms",
+    "x-should-retry",
 };
 
 static bool among(const char *const *names, size_t n, struct sp_span name) {

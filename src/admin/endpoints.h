@@ -1,0 +1,47 @@
+/* What the files behind sp_endpoints share: sites (endpoints.c), requests (request.c) and what they answer (status.c, page.c). */
+#ifndef SP_ADMIN_ENDPOINTS_H
+#define SP_ADMIN_ENDPOINTS_H
+
+#include <jansson.h>
+#include <microhttpd.h>
+
+#include <sallyport/admin.h>
+
+/* One listening socket with its libmicrohttpd daemon, driven by our loop. */
+struct sp_site {
+    struct sp_list node;
+    struct sp_endpoints *owner;
+    enum sp_endpoint_kind kind;
+    struct MHD_Daemon *daemon;
+    struct sp_watch watch; /* of the daemon's own epoll */
+    struct sp_timer timer;
+    bool retired;          /* accepts nothing more; ends with its last connection */
+    struct sp_deferred end;
+};
+
+struct sp_endpoints {
+    struct sp_loop *loop;
+    const struct sp_admin_view *view;
+    sp_admin_act *act;
+    void *act_owner;
+    struct sp_admin_gids gids;
+    struct sp_list sites;
+    struct sp_list waiting; /* requests that wait for the supervisor */
+};
+
+/* libmicrohttpd's callbacks; owner is the site. */
+enum MHD_Result sp_request_handle(void *owner, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
+                                  const char *upload, size_t *upload_len, void **state);
+void sp_request_completed(void *owner, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how);
+/* Ends the wait of every request of this site (NULL: of all) with 503. */
+void sp_requests_give_up(struct sp_endpoints *endpoints, const struct sp_site *site);
+
+void sp_site_wake(struct sp_site *site); /* a connection was resumed */
+
+/* The answers. NULL: out of memory. */
+json_t *sp_status_json(const struct sp_admin_view *view);
+json_t *sp_backends_json(const struct sp_admin_view *view);
+int sp_status_page(const struct sp_admin_view *view, const char *style_nonce, struct sp_buffer *out) SP_MUST_USE;
+extern const char sp_openapi_json[]; /* openapi.json, put in by the build */
+
+#endif

@@ -1,0 +1,317 @@
+/* One request on the metrics address or the admin socket: which resource, may they, and the answer, at once or when the supervisor
+ * has spoken. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "endpoints.h"
+
+enum { BODY_MAX = 1024, METRICS_MAX = 16 * 1024 * 1024, PAGE_MAX = 1024 * 1024 };
+
+struct request {
+    struct sp_list node; /* in endpoints->waiting */
+    struct sp_site *site;
+    struct MHD_Connection *connection;
+    const struct resource *resource;
+    uid_t uid;
+    char body[BODY_MAX];
+    size_t body_len; /* above BODY_MAX: too large */
+    enum { REQUEST_READING, REQUEST_WAITING, REQUEST_ANSWERED } state;
+    uint64_t id;
+    struct sp_timer timer;
+    unsigned status;
+    json_t *answer; /* to send once resumed */
+};
+
+/* ---- Sending ---- */
+
+static const char *const type_json = "application/json";
+static const char *const type_text = "text/plain; charset=utf-8";
+
+static enum MHD_Result send_bytes(struct MHD_Connection *connection, unsigned status, const char *type, const char *policy, const char *bytes,
+                                  size_t len) {
+    struct MHD_Response *response = MHD_create_response_from_buffer(len, (void *)(uintptr_t)bytes, MHD_RESPMEM_MUST_COPY);
+    if (!response)
+        return MHD_NO;
+    MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, "Cache-Control", "no-store");
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (policy)
+        MHD_add_response_header(response, "Content-Security-Policy", policy);
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result send_text(struct MHD_Connection *connection, unsigned status, const char *text) {
+    return send_bytes(connection, status, type_text, NULL, text, strlen(text));
+}
+
+/* Takes the object; NULL stands for one that memory did not suffice for. */
+static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned status, json_t *object) {
+    _cleanup_(sp_free_pointer) char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!text)
+        return send_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+    return send_bytes(connection, status, type_json, NULL, text, strlen(text));
+}
+
+/* {"ok":…,"message":…,"errors":[…]}: what every action answers. */
+static json_t *outcome(bool ok, const char *message, json_t *errors) {
+    return json_pack("{s:b,s:s,s:o}", "ok", ok ? 1 : 0, "message", message, "errors", errors ? errors : json_array());
+}
+
+static enum MHD_Result send_refusal(struct MHD_Connection *connection, unsigned status, const char *message) {
+    return send_json(connection, status, outcome(false, message, NULL));
+}
+
+/* ---- What may be read ---- */
+
+static enum MHD_Result show_health(struct request *request) { return send_text(request->connection, MHD_HTTP_OK, "ok\n"); }
+
+static enum MHD_Result show_ready(struct request *request) {
+    const struct sp_admin_view *view = request->site->owner->view;
+    if (sp_admin_ready(view))
+        return send_text(request->connection, MHD_HTTP_OK, "ready\n");
+    return send_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, view->status.draining ? "draining\n" : "not ready\n");
+}
+
+static enum MHD_Result show_metrics(struct request *request) {
+    const struct sp_admin_view *view = request->site->owner->view;
+    if (!view->config)
+        return send_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "not ready\n");
+    _cleanup_(sp_buffer_free) struct sp_buffer out;
+    sp_buffer_init(&out, METRICS_MAX);
+    if (sp_counters_expose(view->counters, view->config, &out) < 0)
+        return send_text(request->connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+    return send_bytes(request->connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", NULL, sp_buffer_span(&out).at,
+                      sp_buffer_len(&out));
+}
+
+static enum MHD_Result show_status(struct request *request) {
+    return send_json(request->connection, MHD_HTTP_OK, sp_status_json(request->site->owner->view));
+}
+
+static enum MHD_Result show_backends(struct request *request) {
+    return send_json(request->connection, MHD_HTTP_OK, sp_backends_json(request->site->owner->view));
+}
+
+static enum MHD_Result show_openapi(struct request *request) {
+    return send_bytes(request->connection, MHD_HTTP_OK, type_json, NULL, sp_openapi_json, strlen(sp_openapi_json));
+}
+
+static enum MHD_Result show_page(struct request *request) {
+    uint8_t random[16];
+    char nonce[SP_BASE64URL_LEN(sizeof random) + 1] = "", policy[160];
+    sp_random(random, sizeof random);
+    sp_base64url(random, sizeof random, nonce);
+    snprintf(policy, sizeof policy, "default-src 'none'; style-src 'nonce-%s'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'", nonce);
+    _cleanup_(sp_buffer_free) struct sp_buffer out;
+    sp_buffer_init(&out, PAGE_MAX);
+    if (sp_status_page(request->site->owner->view, nonce, &out) < 0)
+        return send_text(request->connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+    return send_bytes(request->connection, MHD_HTTP_OK, "text/html; charset=utf-8", policy, sp_buffer_span(&out).at, sp_buffer_len(&out));
+}
+
+/* ---- What may be done: the connection sleeps until the supervisor has answered ---- */
+
+static void wake_up(struct request *request, unsigned status, json_t *answer) {
+    request->state = REQUEST_ANSWERED;
+    request->status = status;
+    request->answer = answer;
+    sp_timer_stop(&request->timer);
+    sp_list_remove(&request->node);
+    MHD_resume_connection(request->connection);
+    sp_site_wake(request->site);
+}
+
+static void on_no_answer(struct sp_timer *timer) {
+    struct request *request = SP_CONTAINER(timer, struct request, timer);
+    wake_up(request, MHD_HTTP_GATEWAY_TIMEOUT, outcome(false, "the supervisor has not answered yet; see the log", NULL));
+}
+
+static enum MHD_Result act(struct request *request, enum sp_admin_action action, uint32_t argument) {
+    struct sp_endpoints *endpoints = request->site->owner;
+    int r = endpoints->act(endpoints->act_owner, action, argument, &request->id);
+    if (r < 0)
+        return send_refusal(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the supervisor cannot be asked now");
+    request->state = REQUEST_WAITING;
+    request->timer.fire = on_no_answer;
+    sp_timer_start(endpoints->loop, &request->timer, SP_ADMIN_ANSWER_TIMEOUT_MS);
+    sp_list_append(&endpoints->waiting, &request->node);
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
+}
+
+static enum MHD_Result do_reload(struct request *request) {
+    sp_info("reload asked for by uid %u", request->uid);
+    return act(request, SP_ADMIN_RELOAD, 0);
+}
+
+static enum MHD_Result do_drain(struct request *request) {
+    sp_info("drain asked for by uid %u", request->uid);
+    return act(request, SP_ADMIN_DRAIN, 0);
+}
+
+static enum MHD_Result do_loglevel(struct request *request) {
+    json_t *body = json_loadb(request->body, request->body_len, JSON_REJECT_DUPLICATES, NULL);
+    enum sp_log_level level;
+    bool known = sp_log_level_parse(sp_span_text(json_string_value(json_object_get(body, "level"))), &level);
+    json_decref(body);
+    if (!known)
+        return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "send {\"level\":\"error\"}, \"warn\", \"info\" or \"debug\"");
+    sp_info("log level %u asked for by uid %u", (unsigned)level, request->uid);
+    return act(request, SP_ADMIN_LOGLEVEL, (uint32_t)level);
+}
+
+/* A JSON string of bytes that may not be UTF-8: a message may quote a file's name. */
+static json_t *string_of(struct sp_span text) {
+    _cleanup_(sp_buffer_free) struct sp_buffer quoted;
+    sp_buffer_init(&quoted, SP_MESSAGE_MAX * 8);
+    if (sp_buffer_append_json(&quoted, text) < 0)
+        return NULL;
+    return json_loadb(sp_buffer_span(&quoted).at, sp_buffer_len(&quoted), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+}
+
+/* Lines of the operator's text as a list of strings. */
+static json_t *lines_of(struct sp_span text) {
+    json_t *lines = json_array();
+    struct sp_span line;
+    while (lines && sp_span_split(&text, '\n', &line))
+        if (line.len > 0)
+            json_array_append_new(lines, string_of(line));
+    return lines;
+}
+
+void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, struct sp_span text) {
+    sp_list_each(node, &endpoints->waiting) {
+        struct request *request = sp_list_entry(node, struct request, node);
+        if (request->id != id)
+            continue;
+        json_t *lines = lines_of(text);
+        const char *first = json_string_value(json_array_get(lines, 0));
+        json_t *answer = ok ? outcome(true, first ? first : "done", NULL) : outcome(false, first ? first : "refused", json_incref(lines));
+        wake_up(request, ok ? MHD_HTTP_OK : MHD_HTTP_UNPROCESSABLE_CONTENT, answer);
+        json_decref(lines);
+        return;
+    }
+}
+
+void sp_requests_give_up(struct sp_endpoints *endpoints, const struct sp_site *site) {
+    sp_list_each_safe(node, &endpoints->waiting) {
+        struct request *request = sp_list_entry(node, struct request, node);
+        if (!site || request->site == site)
+            wake_up(request, MHD_HTTP_SERVICE_UNAVAILABLE, outcome(false, "control is ending", NULL));
+    }
+}
+
+/* ---- Which resource, and may they ---- */
+
+static const struct resource {
+    const char *method, *path;
+    bool on_metrics; /* also on the metrics address, where nobody is asked who they are */
+    enum sp_admin_rights needs;
+    enum MHD_Result (*answer)(struct request *request);
+} resources[] = {
+    {"GET", "/healthz", true, SP_RIGHTS_VIEWER, show_health},
+    {"GET", "/readyz", true, SP_RIGHTS_VIEWER, show_ready},
+    {"GET", "/metrics", true, SP_RIGHTS_VIEWER, show_metrics},
+    {"GET", "/", false, SP_RIGHTS_VIEWER, show_page},
+    {"GET", "/api/v1/status", false, SP_RIGHTS_VIEWER, show_status},
+    {"GET", "/api/v1/backends", false, SP_RIGHTS_VIEWER, show_backends},
+    {"GET", "/api/v1/openapi.json", false, SP_RIGHTS_VIEWER, show_openapi},
+    {"POST", "/api/v1/reload", false, SP_RIGHTS_ADMIN, do_reload},
+    {"POST", "/api/v1/drain", false, SP_RIGHTS_ADMIN, do_drain},
+    {"PUT", "/api/v1/loglevel", false, SP_RIGHTS_ADMIN, do_loglevel},
+};
+
+static const struct resource *find(enum sp_endpoint_kind kind, const char *path) {
+    for (size_t i = 0; i < SP_COUNT(resources); i++)
+        if (strcmp(resources[i].path, path) == 0 && (kind == SP_ENDPOINT_ADMIN || resources[i].on_metrics))
+            return &resources[i];
+    return NULL;
+}
+
+static enum MHD_Result refuse_method(struct MHD_Connection *connection, const char *allowed) {
+    json_t *object = outcome(false, "method not allowed", NULL);
+    _cleanup_(sp_free_pointer) char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    struct MHD_Response *response = text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY) : NULL;
+    if (!response)
+        return MHD_NO;
+    MHD_add_response_header(response, "Allow", allowed);
+    MHD_add_response_header(response, "Content-Type", type_json);
+    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_METHOD_NOT_ALLOWED, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* true: they may. Otherwise *ret_result is what refusing them came to. */
+static bool permitted(struct sp_site *site, struct MHD_Connection *connection, const struct resource *resource, uid_t *ret_uid,
+                      enum MHD_Result *ret_result) {
+    if (site->kind == SP_ENDPOINT_METRICS)
+        return true;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    enum sp_admin_rights rights = info ? sp_admin_rights_of(info->connect_fd, &site->owner->gids, ret_uid) : SP_RIGHTS_NONE;
+    if (rights < resource->needs) {
+        sp_warn("admin socket: uid %u may not %s %s", *ret_uid, resource->method, resource->path);
+        *ret_result = send_refusal(connection, MHD_HTTP_FORBIDDEN, "your groups do not permit this; see admin.groups");
+        return false;
+    }
+    /* Whoever forwards the socket to a port (ssh -L) opens it to their browser: a page from elsewhere must not act through it. */
+    if (resource->needs == SP_RIGHTS_ADMIN && MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Origin")) {
+        *ret_result = send_refusal(connection, MHD_HTTP_FORBIDDEN, "not from a browser");
+        return false;
+    }
+    return true;
+}
+
+static enum MHD_Result begin(struct sp_site *site, struct MHD_Connection *connection, const char *url, const char *method, void **state) {
+    const struct resource *resource = find(site->kind, url);
+    if (!resource)
+        return send_refusal(connection, MHD_HTTP_NOT_FOUND, "no such resource");
+    if (strcmp(resource->method, method) != 0)
+        return refuse_method(connection, resource->method);
+    uid_t uid = (uid_t)-1;
+    enum MHD_Result refused;
+    if (!permitted(site, connection, resource, &uid, &refused))
+        return refused;
+    struct request *request = calloc(1, sizeof *request);
+    if (!request)
+        return MHD_NO;
+    *request = (struct request){.site = site, .connection = connection, .resource = resource, .uid = uid};
+    sp_list_init(&request->node);
+    *state = request;
+    return MHD_YES;
+}
+
+enum MHD_Result sp_request_handle(void *owner, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
+                                  const char *upload, size_t *upload_len, void **state) {
+    struct request *request = *state;
+    if (!request)
+        return begin(owner, connection, url, method, state);
+    if (*upload_len > 0) {
+        if (request->body_len + *upload_len <= BODY_MAX)
+            memcpy(request->body + request->body_len, upload, *upload_len);
+        request->body_len = sp_min(request->body_len + *upload_len, (size_t)BODY_MAX + 1);
+        *upload_len = 0;
+        return MHD_YES;
+    }
+    if (request->state == REQUEST_ANSWERED)
+        return send_json(connection, request->status, sp_take(request->answer));
+    if (request->state == REQUEST_WAITING)
+        return MHD_YES;
+    if (request->body_len > BODY_MAX)
+        return send_refusal(connection, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
+    return request->resource->answer(request);
+}
+
+void sp_request_completed(void *owner, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how) {
+    struct request *request = *state;
+    if (!request)
+        return;
+    sp_timer_stop(&request->timer);
+    sp_list_remove(&request->node);
+    json_decref(request->answer);
+    free(request);
+    *state = NULL;
+}

@@ -1,0 +1,188 @@
+/* What no row of the table can say alone: how keys fit each other. */
+#include <stdio.h>
+
+#include "check.h"
+#include "syntax.h"
+#include "value.h"
+
+static struct sp_place at(const struct sp_check *check, const json_t *object, const char *key) {
+    return sp_source_value(check->source, object, key);
+}
+
+static const char *text_of(const json_t *object, const char *key) { return json_string_value(json_object_get(object, key)); }
+
+static bool gives(const struct sp_check *check, const json_t *object, const char *key) { return sp_source_gives(check->source, object, key); }
+
+static bool lists(const json_t *list, const char *word) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *item = json_string_value(json_array_get(list, i));
+        if (item && strcmp(item, word) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Items of a list whose member `key` must differ. */
+static void check_unique(struct sp_check *check, const json_t *list, const char *key, const char *what) {
+    for (size_t i = 1; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        const char *text = text_of(item, key);
+        for (size_t j = 0; text && j < i; j++) {
+            const char *earlier = text_of(json_array_get(list, j), key);
+            if (!earlier || strcmp(earlier, text) != 0)
+                continue;
+            sp_check_error(check, at(check, item, key), "`%s`: %s '%s' is given twice, first in line %u; keep one", key, what, text,
+                           at(check, json_array_get(list, j), key).line);
+            break;
+        }
+    }
+}
+
+/* ---- Sections ---- */
+
+static void check_redis(struct sp_check *check, const json_t *root) {
+    const json_t *redis = json_object_get(root, "redis");
+    if (json_object_get(redis, "username") && !gives(check, redis, "password_file"))
+        sp_check_error(check, at(check, redis, "username"), "`username` needs `password_file`");
+}
+
+static void check_issuer(struct sp_check *check, const json_t *issuer) {
+    const json_t *algorithms = json_object_get(issuer, "algorithms");
+    if (!json_is_array(algorithms))
+        return;
+    bool shared = lists(algorithms, "HS256"), with_keys = json_array_size(algorithms) > shared;
+    if (shared && !gives(check, issuer, "secret_file"))
+        sp_check_error(check, at(check, issuer, "algorithms"), "HS256 needs `secret_file`; add it or take HS256 out");
+    if (!shared && json_object_get(issuer, "secret_file"))
+        sp_check_error(check, at(check, issuer, "secret_file"), "`secret_file` is for HS256 only; add HS256 to `algorithms` or remove it");
+    if (with_keys && !gives(check, issuer, "jwks"))
+        sp_check_error(check, sp_source_container(check->source, issuer),
+                       "`jwks` is missing in this issuer: finding keys by discovery is not yet supported; give a file with the key set");
+    if (!with_keys && json_object_get(issuer, "jwks"))
+        sp_check_error(check, at(check, issuer, "jwks"), "`jwks` is not used with HS256 alone; remove it or add an algorithm");
+}
+
+static void check_limit(struct sp_check *check, const json_t *root, const json_t *limit) {
+    const char *mode = text_of(limit, "mode");
+    const json_t *by = json_object_get(limit, "by");
+    if (mode && strcmp(mode, "leased") == 0 && gives(check, root, "redis"))
+        sp_check_error(check, at(check, limit, "mode"), "`mode: leased` is not yet supported with `redis`; say strict");
+    if (lists(by, "global") && json_array_size(by) > 1)
+        sp_check_error(check, at(check, limit, "by"), "`by`: global stands alone; one bucket for all cannot also be one for each");
+}
+
+static size_t check_pool(struct sp_check *check, const json_t *pool) {
+    const json_t *servers = json_object_get(pool, "servers");
+    check_unique(check, servers, "url", "server");
+    return json_array_size(servers);
+}
+
+static void check_admin(struct sp_check *check, const json_t *root) {
+    const json_t *admin = json_object_get(root, "admin");
+    if (json_object_size(json_object_get(admin, "groups")) > 0 && !gives(check, admin, "socket"))
+        sp_check_error(check, at(check, admin, "groups"), "`groups` needs `socket`, which is what their members may use");
+}
+
+/* ---- Routes ---- */
+
+/* An anonymous caller has no subject, tenant or key: everyone would share one bucket under a name that promises otherwise. */
+static void check_anonymous(struct sp_check *check, const json_t *root, const json_t *route) {
+    static const char *const callers[] = {"subject", "tenant", "key"};
+    static const char *const rights[] = {"roles", "scopes"};
+    const json_t *names = json_object_get(route, "limits");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        const json_t *by = json_object_get(json_object_get(json_object_get(root, "limits"), name ? name : ""), "by");
+        for (size_t j = 0; j < SP_COUNT(callers); j++)
+            if (lists(by, callers[j])) {
+                sp_check_error(check, sp_source_item(check->source, names, i),
+                               "`limits`: '%s' is by %s, but this route takes no credential and could never tell callers apart; use a limit by "
+                               "address, route or global",
+                               name, callers[j]);
+                break;
+            }
+    }
+    for (size_t i = 0; i < SP_COUNT(rights); i++)
+        if (json_array_size(json_object_get(route, rights[i])) > 0)
+            sp_check_error(check, at(check, route, rights[i]), "`%s` can never match where `authenticate` is [none]; remove one of them", rights[i]);
+}
+
+static void check_authentication(struct sp_check *check, const json_t *root, const json_t *route) {
+    const json_t *ways = json_object_get(route, "authenticate");
+    struct sp_place place = at(check, route, "authenticate");
+    if (lists(ways, "none") && json_array_size(ways) > 1)
+        sp_check_error(check, place, "`authenticate`: none stands alone; remove it, or all others");
+    else if (lists(ways, "none"))
+        check_anonymous(check, root, route);
+    if (lists(ways, "jwt") && json_array_size(json_object_get(root, "issuers")) == 0 && !gives(check, root, "issuers"))
+        sp_check_error(check, place, "`authenticate` takes jwt, but there is no issuer; add one to `issuers`");
+    if (lists(ways, "api_key") && !gives(check, root, "api_keys"))
+        sp_check_error(check, place, "`authenticate` takes api_key, but `api_keys` names no file; make one with `sallyport key new`");
+}
+
+/* One request may meet this route's limits and those of its caller's roles; each role must fit beside the route's. */
+static void check_limit_count(struct sp_check *check, const json_t *root, const json_t *route) {
+    const json_t *own = json_object_get(route, "limits");
+    json_t *roles = json_object_get(root, "roles");
+    for (void *role_at = json_object_iter(roles); role_at; role_at = json_object_iter_next(roles, role_at)) {
+        const json_t *also = json_object_get(json_object_iter_value(role_at), "limits");
+        size_t count = json_array_size(own);
+        for (size_t i = 0; i < json_array_size(also); i++) {
+            const char *name = json_string_value(json_array_get(also, i));
+            count += name && !lists(own, name);
+        }
+        if (count > SP_REQUEST_LIMITS_MAX) {
+            sp_check_error(check, at(check, route, "limits"), "`limits`: with those of role '%s' these are %zu; at most %d may apply to one request",
+                           json_object_iter_key(role_at), count, SP_REQUEST_LIMITS_MAX);
+            return;
+        }
+    }
+}
+
+static void check_prefix(struct sp_check *check, const json_t *route) {
+    const char *path = text_of(route, "path"), *strip = text_of(route, "strip_prefix");
+    if (!path || !strip)
+        return;
+    path += path[0] == '=';
+    if (strncmp(path, strip, sp_min(strlen(path), strlen(strip))) != 0)
+        sp_check_error(check, at(check, route, "strip_prefix"), "`strip_prefix` is not how `path` begins, and would never be found; make them agree");
+}
+
+static void check_body(struct sp_check *check, const json_t *root, const json_t *route) {
+    uint64_t one, all;
+    const json_t *max_body = json_object_get(route, "max_body"), *bodies = json_object_get(json_object_get(root, "memory"), "bodies");
+    if (!max_body || !bodies || sp_parse_size(sp_json_span(max_body), &one) < 0 || sp_parse_size(sp_json_span(bodies), &all) < 0)
+        return;
+    if (one > all)
+        sp_check_error(check, at(check, route, "max_body"), "`max_body` is larger than `memory.bodies` (%s), so no such body could ever be taken",
+                       json_string_value(bodies));
+}
+
+void sp_check_across(struct sp_check *check) {
+    json_t *root = check->source->root;
+    check_unique(check, json_object_get(root, "listeners"), "address", "address");
+    check_redis(check, root);
+    const json_t *issuers = json_object_get(root, "issuers");
+    check_unique(check, issuers, "issuer", "issuer");
+    for (size_t i = 0; i < json_array_size(issuers); i++)
+        check_issuer(check, json_array_get(issuers, i));
+    const char *name;
+    json_t *item;
+    json_object_foreach(json_object_get(root, "limits"), name, item)
+        check_limit(check, root, item);
+    size_t servers = 0;
+    json_object_foreach(json_object_get(root, "pools"), name, item)
+        servers += check_pool(check, item);
+    if (servers > SP_SERVERS_MAX)
+        sp_check_error(check, at(check, root, "pools"), "`pools` have %zu servers in all; at most %d are possible", servers, SP_SERVERS_MAX);
+    const json_t *routes = json_object_get(root, "routes");
+    check_unique(check, routes, "name", "route");
+    for (size_t i = 0; i < json_array_size(routes); i++) {
+        const json_t *route = json_array_get(routes, i);
+        check_authentication(check, root, route);
+        check_limit_count(check, root, route);
+        check_prefix(check, route);
+        check_body(check, root, route);
+    }
+    check_admin(check, root);
+}

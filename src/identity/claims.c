@@ -1,0 +1,206 @@
+#include "claims.h"
+
+#include "json.h"
+#include "token.h"
+#include "principal.h"
+
+/* ---- Finding ---- */
+
+/* A member that bears the whole path as its name wins: namespaced claims ("https://example.com/roles") have dots of their own. */
+static const json_t *find(const json_t *claims, const char *path) {
+    const json_t *whole = json_object_get(claims, path);
+    if (whole)
+        return whole;
+    struct sp_span rest = sp_span_text(path);
+    const json_t *at = claims;
+    while (at && rest.len) {
+        const char *dot = memchr(rest.at, '.', rest.len);
+        size_t len = dot ? (size_t)(dot - rest.at) : rest.len;
+        at = json_object_getn(at, rest.at, len); /* NULL for what is no object */
+        rest = sp_span_from(rest, dot ? len + 1 : len);
+    }
+    return at;
+}
+
+/* ---- Times (NumericDate, RFC 7519 §2: may have a fraction) ---- */
+
+#define TIME_MAX (INT64_C(1) << 53)
+
+enum time_state { TIME_ABSENT, TIME_GIVEN, TIME_WRONG };
+
+static enum time_state read_time(const json_t *claims, const char *name, uint64_t *ret) {
+    const json_t *value = json_object_get(claims, name);
+    if (!value)
+        return TIME_ABSENT;
+    if (json_is_integer(value)) {
+        json_int_t seconds = json_integer_value(value);
+        if (seconds < 0 || seconds > TIME_MAX)
+            return TIME_WRONG;
+        *ret = (uint64_t)seconds;
+        return TIME_GIVEN;
+    }
+    if (!json_is_real(value))
+        return TIME_WRONG;
+    double seconds = json_real_value(value);
+    if (!(seconds >= 0 && seconds <= (double)TIME_MAX))
+        return TIME_WRONG;
+    *ret = (uint64_t)seconds;
+    return TIME_GIVEN;
+}
+
+static enum sp_auth_verdict refuse(const char **ret_reason, const char *reason) {
+    *ret_reason = reason;
+    return SP_AUTH_INVALID;
+}
+
+/* How long a token may serve by its age: from iat; without one its age cannot be known, and only what is left of it is bounded. */
+static enum sp_auth_verdict check_age(const struct sp_issuer_config *issuer, bool has_iat, uint64_t iat, uint64_t exp, uint64_t now_s,
+                                      uint64_t *expires_at_s, const char **ret_reason) {
+    uint64_t max = sp_min(issuer->max_token_age_s, (uint64_t)TIME_MAX), leeway = sp_min(issuer->leeway_s, (uint64_t)TIME_MAX);
+    if (max == 0)
+        return SP_AUTH_OK;
+    if (!has_iat) {
+        if (exp > now_s && exp - now_s > max)
+            return refuse(ret_reason, "no iat, and valid for longer than max_token_age");
+        return SP_AUTH_OK;
+    }
+    *expires_at_s = sp_min(*expires_at_s, iat + max + leeway);
+    return SP_AUTH_OK;
+}
+
+static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+                                        uint64_t *ret_expires_at_s, const char **ret_reason) {
+    uint64_t exp = 0, nbf = 0, iat = 0, leeway = sp_min(issuer->leeway_s, (uint64_t)TIME_MAX);
+    enum time_state has_exp = read_time(claims, "exp", &exp), has_nbf = read_time(claims, "nbf", &nbf);
+    enum time_state has_iat = read_time(claims, "iat", &iat);
+    if (has_exp == TIME_ABSENT)
+        return refuse(ret_reason, "no exp");
+    if (has_exp == TIME_WRONG || has_nbf == TIME_WRONG || has_iat == TIME_WRONG)
+        return refuse(ret_reason, "malformed time");
+    if (has_nbf == TIME_GIVEN && nbf > now_s + leeway)
+        return refuse(ret_reason, "not yet valid");
+    if (has_iat == TIME_GIVEN && iat > now_s + leeway)
+        return refuse(ret_reason, "issued in the future");
+
+    uint64_t expires_at_s = exp + leeway;
+    enum sp_auth_verdict verdict = check_age(issuer, has_iat == TIME_GIVEN, iat, exp, now_s, &expires_at_s, ret_reason);
+    if (verdict != SP_AUTH_OK)
+        return verdict;
+    if (now_s >= expires_at_s) {
+        *ret_reason = now_s >= exp + leeway ? "expired" : "older than max_token_age";
+        return SP_AUTH_EXPIRED;
+    }
+    *ret_expires_at_s = expires_at_s;
+    return SP_AUTH_OK;
+}
+
+/* ---- Audience: a string, or a list of them ---- */
+
+static bool is_for(const struct sp_issuer_config *issuer, const json_t *name) {
+    struct sp_span text;
+    if (!sp_json_text(name, &text))
+        return false;
+    for (size_t i = 0; i < issuer->audience.count; i++)
+        if (sp_span_eq(text, sp_span_text(issuer->audience.item[i])))
+            return true;
+    return false;
+}
+
+static bool is_for_us(const struct sp_issuer_config *issuer, const json_t *aud) {
+    if (!json_is_array(aud))
+        return is_for(issuer, aud);
+    bool found = false;
+    size_t i;
+    json_t *item;
+    json_array_foreach(aud, i, item) {
+        if (!json_is_string(item))
+            return false;
+        found = found || is_for(issuer, item);
+    }
+    return found;
+}
+
+enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s, uint64_t *ret_expires_at_s,
+                                     const char **ret_reason) {
+    if (!is_for_us(issuer, json_object_get(claims, "aud")))
+        return refuse(ret_reason, "audience");
+    return check_times(issuer, claims, now_s, ret_expires_at_s, ret_reason);
+}
+
+/* ---- Names: decoding never makes JSON text longer, so what came in one token fits. ---- */
+
+struct names {
+    char text[SP_JWT_MAX];
+    size_t len;
+};
+
+static bool add_name(struct names *names, struct sp_span name, char separator) {
+    if (!sp_plain_text(name, sizeof names->text) || name.len + 1 > sizeof names->text - names->len)
+        return false;
+    memcpy(names->text + names->len, name.at, name.len);
+    names->len += name.len;
+    names->text[names->len++] = separator;
+    return true;
+}
+
+/* A list of role names, or one. Each is followed by a newline, which no name can hold. */
+static bool read_roles(const json_t *value, struct names *roles) {
+    struct sp_span name;
+    if (!value || json_is_null(value))
+        return true;
+    if (sp_json_text(value, &name))
+        return add_name(roles, name, '\n');
+    if (!json_is_array(value))
+        return false;
+    size_t i;
+    json_t *item;
+    json_array_foreach(value, i, item) {
+        if (!sp_json_text(item, &name) || !add_name(roles, name, '\n'))
+            return false;
+    }
+    return true;
+}
+
+/* `scope` as RFC 8693 §4.2 has it, parted by spaces, or a list with one scope in each string. */
+static bool read_scopes(const json_t *value, struct names *scopes) {
+    struct sp_span text, item;
+    if (!value || json_is_null(value))
+        return true;
+    if (sp_json_text(value, &text)) {
+        while (sp_span_split(&text, ' ', &item))
+            if (item.len && !add_name(scopes, item, ' '))
+                return false;
+        return true;
+    }
+    if (!json_is_array(value))
+        return false;
+    size_t i;
+    json_t *element;
+    json_array_foreach(value, i, element) {
+        if (!sp_json_text(element, &item) || memchr(item.at, ' ', item.len) || !add_name(scopes, item, ' '))
+            return false;
+    }
+    return true;
+}
+
+enum sp_auth_verdict sp_claims_principal(const struct sp_config *config, const struct sp_issuer_config *issuer, const json_t *claims,
+                                         struct sp_principal like, struct sp_principal **ret, const char **ret_reason) {
+    struct names roles, scopes;
+    roles.len = scopes.len = 0;
+    if (!sp_json_text(find(claims, issuer->claims.subject), &like.subject) || !sp_plain_text(like.subject, SP_CLAIM_TEXT_MAX))
+        return refuse(ret_reason, "subject");
+    const json_t *tenant = find(claims, issuer->claims.tenant);
+    if (tenant && !json_is_null(tenant) && (!sp_json_text(tenant, &like.tenant) || !sp_plain_text(like.tenant, SP_CLAIM_TEXT_MAX)))
+        return refuse(ret_reason, "tenant");
+    if (!read_roles(find(claims, issuer->claims.roles), &roles))
+        return refuse(ret_reason, "roles");
+    if (!read_scopes(find(claims, issuer->claims.scopes), &scopes))
+        return refuse(ret_reason, "scopes");
+
+    struct sp_span role_names = sp_span(roles.text, roles.len);
+    like.scopes = sp_span(scopes.text, scopes.len ? scopes.len - 1 : 0);
+    like.roles = sp_roles_mask(config, role_names);
+    if (sp_principal_new(&like, role_names, ret) < 0)
+        return refuse(ret_reason, "out of memory");
+    return SP_AUTH_OK;
+}

@@ -1,0 +1,317 @@
+/* Buckets in shared memory: finding, making room, taking, giving back.
+ *
+ * How a key comes to have one cell and no more, though anybody may be inserting it at the same moment: a cell is first claimed, then the
+ * window is read, then the claim is filled. Whoever reads another claim of the same key withdraws it; whoever reads a filled cell withdraws
+ * its own. Of two who insert, at least the later reader sees the other, so never are both filled. A claim whose owner was killed is taken
+ * over by the next who wants that key, or that cell. */
+#include "local_store.h"
+
+#include <errno.h>
+
+#include "local_table.h"
+
+struct attempt {
+    struct sp_local_segment *segment;
+    struct sp_local_row *row;
+    struct sp_local_bucket bucket;
+    uint64_t now;            /* units */
+    struct sp_local_policy policy;
+    struct sp_cell *cell;    /* the bucket's, or one claimed for it, or the overflow bucket; NULL: none */
+    struct sp_cell seen;     /* what it held: the swap that ends the attempt starts from this */
+    uint64_t full_at;        /* under `policy` */
+    bool overflow;
+};
+
+void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_store *ret) {
+    ret->segment = segment;
+    ret->clock_us = clock_us;
+    sp_random(&ret->claims, sizeof ret->claims);
+}
+
+size_t sp_limit_segment_size(void) { return sizeof(struct sp_local_segment); }
+
+struct sp_local_bucket sp_local_name(enum sp_local_space space, unsigned slot, uint64_t subject_hash) {
+    unsigned row = space * SP_LIMITS_MAX + slot;
+    uint64_t hash = subject_hash & ~(uint64_t)((1u << ROW_BITS) - 1);
+    if (hash == 0)
+        hash = UINT64_C(1) << ROW_BITS;
+    return (struct sp_local_bucket){.row = row, .key = hash | row};
+}
+
+uint64_t sp_local_overflowed(const struct sp_local_store *store) { return __atomic_load_n(&store->segment->overflowed, __ATOMIC_RELAXED); }
+
+/* ---- The window ---- */
+
+static struct sp_cell *window_cell(struct sp_local_segment *segment, uint64_t key, size_t i) {
+    uint64_t first = (key >> ROW_BITS) & (TABLE_CELLS - 1) & ~UINT64_C(3); /* whole cache lines */
+    return &segment->cells[(first + i) & (TABLE_CELLS - 1)];
+}
+
+static struct sp_cell *find(struct sp_local_segment *segment, uint64_t key) {
+    for (size_t i = 0; i < WINDOW; i++) {
+        struct sp_cell *cell = window_cell(segment, key, i);
+        if (sp_cell_key(cell) == key)
+            return cell;
+    }
+    return NULL;
+}
+
+/* A cell that may be taken: empty, else one whose bucket is full, else a claim of another key, which is either about to be filled or was
+ * left by a process that was killed. */
+static struct sp_cell *find_room(struct sp_local_segment *segment, uint64_t key, uint64_t now, struct sp_cell *ret_seen) {
+    struct sp_cell *claimed = NULL;
+    for (size_t i = 0; i < WINDOW; i++) {
+        struct sp_cell *cell = window_cell(segment, key, i);
+        struct sp_cell seen = {.key = sp_cell_key(cell), .word = sp_cell_word(cell)};
+        bool claim = seen.key != 0 && tag_of(seen.word) == 0;
+        if (!claim && (seen.key == 0 || instant_of(seen.word) <= now)) {
+            *ret_seen = seen;
+            return cell;
+        }
+        if (claim && !claimed) {
+            claimed = cell;
+            *ret_seen = seen;
+        }
+    }
+    return claimed;
+}
+
+static void mark_touched(struct sp_local_segment *segment, const struct sp_cell *cell) {
+    size_t page = (size_t)(cell - segment->cells) / PAGE_CELLS;
+    uint64_t bit = UINT64_C(1) << page % 64;
+    if (!(__atomic_load_n(&segment->touched[page / 64], __ATOMIC_RELAXED) & bit))
+        __atomic_fetch_or(&segment->touched[page / 64], bit, __ATOMIC_SEQ_CST);
+}
+
+static void raise_evicted_at(struct sp_local_segment *segment, uint64_t now) {
+    uint64_t seen = __atomic_load_n(&segment->evicted_at, __ATOMIC_SEQ_CST);
+    while (seen < now && !__atomic_compare_exchange_n(&segment->evicted_at, &seen, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ;
+}
+
+/* Reads the whole window after `mine` was claimed in `cell`. true: nobody else has the key, the claim may be filled. */
+static bool alone(struct sp_local_segment *segment, struct sp_cell *cell, struct sp_cell mine) {
+    for (size_t i = 0; i < WINDOW; i++) {
+        struct sp_cell *other = window_cell(segment, mine.key, i);
+        if (other == cell)
+            continue;
+        struct sp_cell seen = {.key = sp_cell_key(other), .word = sp_cell_word(other)};
+        if (seen.key != mine.key)
+            continue;
+        if (tag_of(seen.word) == 0 && sp_cell_swap(other, seen, (struct sp_cell){0}))
+            continue;
+        (void)sp_cell_swap(cell, mine, (struct sp_cell){0});
+        return false;
+    }
+    return true;
+}
+
+/* ---- An attempt: one cell, seen once, to be swapped once ---- */
+
+/* The policy is read after the cell, and a cell's content only ever changes: so a swap from what was seen, to what this policy makes of it,
+ * cannot succeed once the cell was swept for a later policy. */
+static bool read_policy(struct attempt *attempt) { return sp_local_current(attempt->row, &attempt->policy); }
+
+static void use_overflow(struct attempt *attempt) {
+    attempt->cell = &attempt->row->overflow;
+    attempt->overflow = true;
+    attempt->seen = (struct sp_cell){.key = sp_cell_key(attempt->cell), .word = sp_cell_word(attempt->cell)};
+}
+
+/* The overflow bucket's level, in which everybody without a cell may have taken part. */
+static uint64_t overflow_full_at(const struct attempt *attempt) {
+    uint64_t word = attempt->overflow ? attempt->seen.word : sp_cell_word(&attempt->row->overflow);
+    return word == 0 ? 0 : sp_local_full_at(attempt->row, word, &attempt->policy, attempt->now);
+}
+
+/* A bucket that has no cell is full, unless others' clocks or the overflow bucket say that it cannot be yet. */
+static uint64_t beginning(const struct attempt *attempt) {
+    uint64_t evicted = __atomic_load_n(&attempt->segment->evicted_at, __ATOMIC_SEQ_CST);
+    return sp_max(sp_max(attempt->now, evicted), overflow_full_at(attempt));
+}
+
+/* Looks without making the bucket a cell. */
+static bool look(struct attempt *attempt) {
+    struct sp_cell seen;
+    attempt->cell = find(attempt->segment, attempt->bucket.key);
+    if (attempt->cell) {
+        attempt->seen = (struct sp_cell){.key = attempt->bucket.key, .word = sp_cell_word(attempt->cell)};
+        if (sp_cell_key(attempt->cell) != attempt->bucket.key || tag_of(attempt->seen.word) == 0)
+            attempt->cell = NULL; /* gone meanwhile, or not filled yet: as good as absent */
+    }
+    if (!attempt->cell && !find_room(attempt->segment, attempt->bucket.key, attempt->now, &seen))
+        use_overflow(attempt);
+    if (!read_policy(attempt))
+        return false;
+    attempt->full_at = !attempt->cell || attempt->overflow
+                           ? beginning(attempt)
+                           : sp_local_full_at(attempt->row, attempt->seen.word, &attempt->policy, attempt->now);
+    return true;
+}
+
+static bool claim(struct attempt *attempt, struct sp_local_store *store) {
+    struct sp_cell seen;
+    struct sp_cell *cell = find_room(attempt->segment, attempt->bucket.key, attempt->now, &seen);
+    if (!cell) {
+        use_overflow(attempt);
+        return true;
+    }
+    mark_touched(attempt->segment, cell);
+    if (seen.key != 0 && tag_of(seen.word) != 0)
+        raise_evicted_at(attempt->segment, attempt->now);
+    struct sp_cell mine = {.key = attempt->bucket.key, .word = instant_of(store->claims++)};
+    if (!sp_cell_swap(cell, seen, mine))
+        return false;
+    attempt->cell = cell;
+    attempt->seen = mine;
+    return true;
+}
+
+enum found { FOUND, AGAIN, NO_POLICY };
+
+/* The bucket's cell, made if it has none. AGAIN: others were at it; begin anew. */
+static enum found seize(struct attempt *attempt, struct sp_local_store *store) {
+    attempt->overflow = false;
+    attempt->cell = find(attempt->segment, attempt->bucket.key);
+    if (attempt->cell) {
+        attempt->seen = (struct sp_cell){.key = attempt->bucket.key, .word = sp_cell_word(attempt->cell)};
+        if (sp_cell_key(attempt->cell) != attempt->bucket.key)
+            return AGAIN; /* the word may be another's */
+    } else if (!claim(attempt, store)) {
+        return AGAIN;
+    }
+    bool is_claim = !attempt->overflow && tag_of(attempt->seen.word) == 0;
+    if (is_claim && !alone(attempt->segment, attempt->cell, attempt->seen))
+        return AGAIN;
+    if (!read_policy(attempt))
+        return NO_POLICY;
+    attempt->full_at = is_claim || attempt->overflow ? beginning(attempt)
+                                                     : sp_local_full_at(attempt->row, attempt->seen.word, &attempt->policy, attempt->now);
+    return FOUND;
+}
+
+static bool finish(struct attempt *attempt, uint64_t full_at, uint64_t *ret_word) {
+    uint64_t key = attempt->overflow ? UINT64_C(1) << ROW_BITS | attempt->bucket.row : attempt->bucket.key;
+    *ret_word = word_of(attempt->policy.tag, full_at);
+    if (attempt->seen.key == key && attempt->seen.word == *ret_word)
+        return true;
+    return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = *ret_word});
+}
+
+static struct attempt begin(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
+    return (struct attempt){
+        .segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
+}
+
+/* ---- Answers ---- */
+
+static bool admits(const struct attempt *attempt, uint64_t cost) {
+    const struct sp_local_policy *policy = &attempt->policy;
+    if (cost > policy->burst)
+        return false;
+    uint64_t after = sp_max(attempt->full_at, attempt->now) + cost * policy->cost;
+    return after <= attempt->now + policy->burst * policy->cost;
+}
+
+static uint64_t units_to_us(uint64_t units) { return units / UNITS_PER_US + (units % UNITS_PER_US != 0); }
+
+static void describe(const struct sp_local_policy *policy, uint64_t now, uint64_t full_at, uint64_t cost, bool admitted,
+                     struct sp_limit_answer *ret) {
+    uint64_t missing = full_at > now ? full_at - now : 0;
+    uint64_t capacity = policy->burst * policy->cost;
+    *ret = (struct sp_limit_answer){.asked = true, .burst = policy->burst};
+    ret->bucket.admitted = admitted;
+    ret->bucket.never = cost > policy->burst;
+    ret->bucket.remaining = missing < capacity ? (capacity - missing) / policy->cost : 0;
+    ret->bucket.reset_us = units_to_us(missing);
+    if (ret->bucket.never)
+        ret->bucket.retry_us = UINT64_MAX;
+    else if (!admitted)
+        ret->bucket.retry_us = units_to_us(missing + cost * policy->cost - capacity);
+}
+
+/* ---- What the limiter asks for ---- */
+
+int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
+                  bool *ret_present) {
+    struct attempt attempt = begin(store, bucket, now_us);
+    if (!look(&attempt))
+        return -ENOENT;
+    bool present = attempt.cell && !attempt.overflow;
+    uint64_t word;
+    if (present && tag_of(attempt.seen.word) != attempt.policy.tag)
+        (void)finish(&attempt, attempt.full_at, &word); /* it accrues at the new rate from now on, even if nobody takes */
+    describe(&attempt.policy, attempt.now, attempt.full_at, cost, admits(&attempt, cost), ret);
+    if (ret_present)
+        *ret_present = present;
+    return 0;
+}
+
+/* Charged to the overflow bucket because no cell was free: has somebody made the key a cell meanwhile, that does not know of this? */
+static bool overflow_stands(struct sp_local_store *store, const struct attempt *attempt, const struct sp_local_taken *taken) {
+    if (find(attempt->segment, attempt->bucket.key)) {
+        sp_local_give_back(store, taken);
+        return false;
+    }
+    __atomic_fetch_add(&store->segment->overflowed, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
+                  struct sp_local_taken *ret_taken) {
+    for (;;) {
+        struct attempt attempt = begin(store, bucket, now_us);
+        enum found found = seize(&attempt, store);
+        if (found == NO_POLICY)
+            return -ENOENT;
+        if (found == AGAIN)
+            continue;
+        /* A refusal is written too where the bucket was not yet under the current policy: it accrues at the new rate from now on. */
+        bool fits = admits(&attempt, cost);
+        bool as_it_was = tag_of(attempt.seen.word) == attempt.policy.tag;
+        uint64_t full_at = fits ? sp_max(attempt.full_at, attempt.now) + cost * attempt.policy.cost : attempt.full_at;
+        struct sp_local_taken taken = {.bucket = bucket, .cost = cost, .overflow = attempt.overflow};
+        if ((fits || !as_it_was) && !finish(&attempt, full_at, &taken.word))
+            continue;
+        if (fits && attempt.overflow && !overflow_stands(store, &attempt, &taken))
+            continue;
+        describe(&attempt.policy, attempt.now, full_at, cost, fits, ret);
+        if (fits)
+            *ret_taken = taken;
+        return 0;
+    }
+}
+
+void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken) {
+    struct sp_local_row *row = &store->segment->rows[taken->bucket.row];
+    for (;;) {
+        struct sp_cell *cell = taken->overflow ? &row->overflow : find(store->segment, taken->bucket.key);
+        if (!cell)
+            return;
+        struct sp_cell seen = {.key = sp_cell_key(cell), .word = sp_cell_word(cell)};
+        struct sp_local_policy policy;
+        if (!sp_local_current(row, &policy) || (!taken->overflow && seen.key != taken->bucket.key))
+            return;
+        /* Until the instant that the take left behind, the bucket cannot have been full, so the take is still in its level. */
+        if (units_of(store->clock_us()) >= instant_of(taken->word) || tag_of(seen.word) != tag_of(taken->word) || policy.tag != tag_of(taken->word))
+            return;
+        uint64_t given = taken->cost * policy.cost;
+        uint64_t full_at = instant_of(seen.word) - sp_min(given, instant_of(seen.word));
+        if (sp_cell_swap(cell, seen, (struct sp_cell){.key = seen.key, .word = word_of(policy.tag, full_at)}))
+            return;
+    }
+}
+
+void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us) {
+    for (;;) {
+        struct attempt attempt = begin(store, bucket, now_us);
+        if (full_in_us == 0 && !find(attempt.segment, bucket.key))
+            return; /* full is absent */
+        enum found found = seize(&attempt, store);
+        if (found == NO_POLICY || attempt.overflow)
+            return;
+        uint64_t word;
+        if (found == FOUND && finish(&attempt, attempt.now + units_of(full_in_us), &word))
+            return;
+    }
+}

@@ -1,0 +1,58 @@
+/* The buckets of this machine: a table in shared memory that all workers change at once without locks.
+ *
+ * A full bucket is the same as an absent one, so only full buckets give way to others. Where all cells a key may use hold buckets that are
+ * not full, the request is charged to one overflow bucket of its limit, and while that one is not full, new buckets of the limit begin at
+ * its level: crowding makes a limit stricter, never looser. Keys are 57 bits of a keyed hash: two subjects of one limit that collide share a
+ * bucket. */
+#ifndef SP_LIMIT_LOCAL_STORE_H
+#define SP_LIMIT_LOCAL_STORE_H
+
+#include "decision.h"
+
+enum sp_local_space {
+    SP_SPACE_LOCAL, /* no Redis is configured: these are the buckets */
+    SP_SPACE_SHARE, /* this gateway's share of the buckets in Redis, for when it is away */
+    SP_SPACE_COUNT
+};
+
+struct sp_local_store {
+    struct sp_local_segment *segment;
+    uint64_t (*clock_us)(void); /* sp_clock_us() */
+    uint64_t claims;            /* numbers this process's claims; begins at random so that no two processes' agree */
+};
+
+struct sp_local_bucket {
+    unsigned row;
+    uint64_t key;
+};
+
+/* What a take changed, to give it back. */
+struct sp_local_taken {
+    struct sp_local_bucket bucket;
+    uint64_t cost, word;
+    bool overflow;
+};
+
+/* clock_us: the clock that every process of this machine shares, CLOCK_MONOTONIC. */
+void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_store *ret);
+
+/* From now on buckets of this limit follow this rate and burst, unless a generation at least as new has already said what they follow.
+ * Any number of processes may say so at once. A rate or burst of zero is not a limit: not to be published. */
+void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation, const struct sp_rate *rate,
+                      uint64_t burst, uint64_t now_us);
+
+struct sp_local_bucket sp_local_name(enum sp_local_space space, unsigned slot, uint64_t subject_hash);
+/* All or nothing of `cost` tokens. -ENOENT: no policy was published for this limit. ret_taken is set when admitted. */
+int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
+                  struct sp_local_taken *ret_taken) SP_MUST_USE;
+/* What sp_local_take() would answer. *ret_present (may be NULL): whether the bucket has a cell. */
+int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
+                  bool *ret_present) SP_MUST_USE;
+/* Undoes a take, as exactly as is safe: where the bucket may have been full since, or its policy changed, nothing is given. The clock is asked
+ * inside, after the cell was read: this process may have stood still since the take. */
+void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken);
+/* The bucket will be full in `full_in_us`, whatever was known before. */
+void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us);
+uint64_t sp_local_overflowed(const struct sp_local_store *store);
+
+#endif

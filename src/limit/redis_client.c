@@ -1,0 +1,456 @@
+#include "redis_client.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <sallyport/net.h>
+#include <stdio.h>
+
+#include "breaker.h"
+#include "script.h"
+
+#define OUT_MAX (4u << 20)     /* bytes waiting to be written; beyond, Redis is as good as away */
+#define READ_BYTES (16 * 1024)
+#define GREETING_MS 1000       /* for connecting and greeting together */
+
+enum state {
+    STATE_OFF,      /* not configured, or not connectable as configured */
+    STATE_WAITING,  /* for the time of the next try */
+    STATE_OPENING,  /* connecting */
+    STATE_GREETING, /* connected; the answer to PING is outstanding */
+    STATE_READY,
+};
+
+/* Our own commands, in the order sent at connect; LOAD and MEMORY also later. */
+enum greeting { GREET_AUTH, GREET_SELECT, GREET_SCRIPT, GREET_PING, GREET_POLICY, GREET_COUNT };
+
+struct own_command {
+    struct sp_redis_command command;
+    struct sp_redis *redis;
+    enum greeting what;
+    bool sent;
+};
+
+struct sp_redis {
+    struct sp_loop *loop;
+    const struct sp_redis_config *config;
+    struct sp_address address;
+    uint64_t identity; /* of where, who and which database */
+    enum state state;
+    struct sp_transport *transport;
+    struct sp_resp *resp;
+    struct sp_buffer out;
+    struct sp_list commands; /* sent or queued, in order */
+    struct own_command own[GREET_COUNT], reload;
+    uint64_t opened_us;
+    struct sp_timer timer; /* WAITING: the next try; OPENING, GREETING: the end of patience */
+    struct sp_turn_end turn_end;
+    struct sp_breaker breaker;
+    bool asked_info; /* CONFIG was not permitted: asked INFO instead */
+    uint64_t timeouts, errors, reconnects;
+    char problem[160];
+    char eviction[160]; /* a problem that stays while connected */
+};
+
+static void lose(struct sp_redis *redis);
+static void try_later(struct sp_redis *redis);
+
+/* ---- Problems ---- */
+
+/* One sentence. What Redis said is cut short and made printable: it may be anything. */
+static void note(char problem[160], const char *what, struct sp_span detail) {
+    int n = snprintf(problem, 160, "%s%s", what, detail.len ? ": " : "");
+    size_t at = sp_min((size_t)sp_max(n, 0), (size_t)159);
+    for (size_t i = 0; i < detail.len && at < 159; i++)
+        problem[at++] = detail.at[i] >= ' ' && detail.at[i] <= '~' ? detail.at[i] : '?';
+    problem[at] = 0;
+}
+
+static void failed(struct sp_redis *redis) {
+    sp_breaker_failed(&redis->breaker);
+    if (redis->breaker.open)
+        lose(redis);
+}
+
+void sp_redis_failed(struct sp_redis *redis, const char *what, struct sp_span detail) {
+    redis->errors++;
+    note(redis->problem, what, detail);
+    failed(redis);
+}
+
+void sp_redis_timed_out(struct sp_redis *redis) {
+    redis->timeouts++;
+    note(redis->problem, "Redis did not answer within the deadline", sp_span(NULL, 0));
+    failed(redis);
+}
+
+void sp_redis_succeeded(struct sp_redis *redis) {
+    if (redis->state != STATE_READY) /* an answer from before the greeting was done proves nothing yet */
+        return;
+    sp_breaker_succeeded(&redis->breaker);
+}
+
+/* The connection itself is at fault. */
+static void broken(struct sp_redis *redis, const char *what, struct sp_span detail) {
+    redis->errors++;
+    note(redis->problem, what, detail);
+    sp_breaker_failed(&redis->breaker);
+    lose(redis);
+}
+
+/* ---- Sending ---- */
+
+static int enqueue(struct sp_redis *redis, struct sp_redis_command *command, const char *bytes, size_t len) {
+    int r = sp_buffer_append(&redis->out, bytes, len);
+    if (r < 0)
+        return r == -ENOSPC ? -ENOBUFS : r;
+    sp_list_append(&redis->commands, &command->node);
+    return 0;
+}
+
+bool sp_redis_usable(const struct sp_redis *redis) { return redis->state >= STATE_OPENING && !redis->breaker.open; }
+
+int sp_redis_send(struct sp_redis *redis, struct sp_redis_command *command, const char *bytes, size_t len) {
+    return sp_redis_usable(redis) ? enqueue(redis, command, bytes, len) : -ENOTCONN;
+}
+
+static int send_own(struct sp_redis *redis, struct own_command *own, enum greeting what, const char *const *words, size_t n) {
+    char *bytes = NULL;
+    size_t lengths[4];
+    for (size_t i = 0; i < n; i++)
+        lengths[i] = strlen(words[i]);
+    int len = redisFormatCommandArgv(&bytes, (int)n, (const char **)words, lengths);
+    if (len < 0)
+        return -ENOMEM;
+    own->what = what;
+    int r = enqueue(redis, &own->command, bytes, (size_t)len);
+    own->sent = r == 0;
+    sp_wipe(bytes, (size_t)len); /* AUTH carries the password */
+    redisFreeCommand(bytes);
+    return r;
+}
+
+int sp_redis_load_script(struct sp_redis *redis) {
+    if (redis->reload.sent)
+        return 0; /* on its way */
+    return send_own(redis, &redis->reload, GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", sp_token_bucket_script}, 3);
+}
+
+static int greet(struct sp_redis *redis) {
+    const struct sp_redis_config *config = redis->config;
+    struct own_command *own = redis->own;
+    char database[16];
+    (void)snprintf(database, sizeof database, "%u", config->database);
+    int r = 0;
+    if (config->password && config->username)
+        r = send_own(redis, &own[GREET_AUTH], GREET_AUTH, (const char *const[]){"AUTH", config->username, config->password}, 3);
+    else if (config->password)
+        r = send_own(redis, &own[GREET_AUTH], GREET_AUTH, (const char *const[]){"AUTH", config->password}, 2);
+    if (r == 0 && config->database)
+        r = send_own(redis, &own[GREET_SELECT], GREET_SELECT, (const char *const[]){"SELECT", database}, 2);
+    if (r == 0)
+        r = send_own(redis, &own[GREET_SCRIPT], GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", sp_token_bucket_script}, 3);
+    if (r == 0)
+        r = send_own(redis, &own[GREET_PING], GREET_PING, (const char *const[]){"PING"}, 1);
+    if (r == 0)
+        r = send_own(redis, &own[GREET_POLICY], GREET_POLICY, (const char *const[]){"CONFIG", "GET", "maxmemory-policy"}, 3);
+    return r;
+}
+
+static void flush(struct sp_redis *redis) {
+    while (redis->transport && sp_transport_is_open(redis->transport) && sp_buffer_len(&redis->out) > 0) {
+        struct sp_span out = sp_buffer_span(&redis->out);
+        ssize_t n = sp_transport_write(redis->transport, out.at, out.len);
+        if (n == SP_IO_AGAIN)
+            return;
+        if (n <= 0) {
+            broken(redis, "the connection to Redis broke", sp_span_text(strerrordesc_np((int)-n)));
+            return;
+        }
+        sp_buffer_consume(&redis->out, (size_t)n);
+    }
+}
+
+static void turn_ended(struct sp_turn_end *hook) {
+    struct sp_redis *redis = SP_CONTAINER(hook, struct sp_redis, turn_end);
+    if (sp_buffer_len(&redis->out) > 0 && redis->transport && sp_transport_writable(redis->transport))
+        flush(redis);
+}
+
+/* ---- Replies to our own commands ---- */
+
+/* What maxmemory-policy is: from CONFIG GET, else from INFO. */
+static struct sp_span eviction_policy(const struct sp_resp_reply *reply) {
+    static const char field[] = "maxmemory_policy:";
+    if (reply->value.type == SP_RESP_ARRAY && reply->n == 2 && reply->item[1].type == SP_RESP_STRING)
+        return reply->item[1].text;
+    if (reply->value.type != SP_RESP_STRING)
+        return sp_span(NULL, 0);
+    struct sp_span info = reply->value.text;
+    const char *at = memmem(info.at, info.len, field, sizeof field - 1);
+    if (!at)
+        return sp_span(NULL, 0);
+    struct sp_span rest = sp_span_from(info, (size_t)(at - info.at) + sizeof field - 1);
+    const char *end = memchr(rest.at, '\r', rest.len);
+    return sp_span(rest.at, end ? (size_t)(end - rest.at) : rest.len);
+}
+
+static void check_eviction(struct sp_redis *redis, const struct sp_resp_reply *reply) {
+    struct sp_span policy = eviction_policy(reply);
+    redis->eviction[0] = 0;
+    if (policy.len == 0 && !redis->asked_info) {
+        redis->asked_info = true;
+        (void)send_own(redis, &redis->own[GREET_POLICY], GREET_POLICY, (const char *const[]){"INFO", "memory"}, 2);
+    } else if (policy.len == 0) {
+        note(redis->eviction, "Redis does not let us see its maxmemory-policy; it must be noeviction", sp_span(NULL, 0));
+    } else if (!sp_span_eq(policy, SP_SPAN("noeviction"))) {
+        note(redis->eviction, "Redis may evict buckets, which refills them; set maxmemory-policy to noeviction; it is", policy);
+    }
+}
+
+static void greeted(struct sp_redis *redis) {
+    uint64_t took_us = sp_clock_us() - redis->opened_us;
+    if (redis->breaker.open && took_us > redis->config->deadline_ms * 1000) {
+        broken(redis, "Redis answers, but slower than the deadline", sp_span(NULL, 0));
+        return;
+    }
+    sp_timer_stop(&redis->timer);
+    redis->state = STATE_READY;
+    redis->problem[0] = 0;
+    sp_breaker_succeeded(&redis->breaker);
+}
+
+static void own_replied(struct sp_redis_command *command, const struct sp_resp_reply *reply) {
+    struct own_command *own = SP_CONTAINER(command, struct own_command, command);
+    struct sp_redis *redis = own->redis;
+    own->sent = false;
+    if (!reply)
+        return;
+    bool refused = reply->value.type == SP_RESP_ERROR;
+    switch (own->what) {
+    case GREET_AUTH:
+        if (refused)
+            broken(redis, "Redis refused the user or password", reply->value.text);
+        break;
+    case GREET_SELECT:
+        if (refused)
+            broken(redis, "Redis refused the database", reply->value.text);
+        break;
+    case GREET_SCRIPT:
+        if (refused)
+            broken(redis, "Redis refused the script", reply->value.text);
+        else if (!sp_span_eq(reply->value.text, sp_span_text(sp_token_bucket_sha1)))
+            broken(redis, "Redis knows the script by another name", sp_span(NULL, 0));
+        break;
+    case GREET_PING:
+        if (refused)
+            broken(redis, "Redis refused PING", reply->value.text);
+        else
+            greeted(redis);
+        break;
+    case GREET_POLICY:
+        check_eviction(redis, reply);
+        break;
+    case GREET_COUNT:
+        break;
+    }
+}
+
+/* ---- Receiving ---- */
+
+/* The next reply goes to the oldest command. Stops when a callback has ended this connection. */
+static int deliver(struct sp_redis *redis, const struct sp_transport *transport) {
+    const struct sp_resp_reply *reply;
+    int r;
+    while (redis->transport == transport && (r = sp_resp_next(redis->resp, &reply)) != 0) {
+        if (r < 0 || sp_list_empty(&redis->commands))
+            return -EPROTO;
+        struct sp_redis_command *command = sp_list_entry(redis->commands.next, struct sp_redis_command, node);
+        sp_list_remove(&command->node);
+        command->replied(command, reply);
+    }
+    return 0;
+}
+
+static void receive(struct sp_redis *redis) {
+    static char bytes[READ_BYTES];
+    const struct sp_transport *transport = redis->transport;
+    while (redis->transport == transport && sp_transport_readable(redis->transport)) {
+        ssize_t n = sp_transport_read(redis->transport, bytes, sizeof bytes);
+        if (n == SP_IO_AGAIN)
+            return;
+        if (n <= 0) {
+            broken(redis, n == 0 ? "Redis closed the connection" : "the connection to Redis broke",
+                   sp_span_text(n == 0 ? NULL : strerrordesc_np((int)-n)));
+            return;
+        }
+        int r = sp_resp_feed(redis->resp, bytes, (size_t)n);
+        if (r == 0)
+            r = deliver(redis, transport);
+        if (r < 0 && redis->transport == transport)
+            broken(redis, "Redis answered with something that is not Redis' protocol", sp_span(NULL, 0));
+    }
+}
+
+static void transport_ready(void *owner, unsigned ready) {
+    struct sp_redis *redis = owner;
+    const struct sp_transport *transport = redis->transport;
+    if (ready & SP_READY_FAILED) {
+        broken(redis, "Redis cannot be reached", sp_span_text(sp_transport_problem(redis->transport)));
+        return;
+    }
+    if (ready & SP_READY_OPEN) {
+        redis->state = STATE_GREETING;
+        redis->opened_us = sp_clock_us();
+    }
+    if (ready & (SP_READY_OPEN | SP_READY_WRITE))
+        flush(redis);
+    if (redis->transport == transport && (ready & (SP_READY_READ | SP_READY_GONE)))
+        receive(redis);
+}
+
+/* ---- Connecting ---- */
+
+/* Ends the connection: whoever waits for a reply is told, and a next try is set. Callers touch nothing of the connection afterwards. */
+static void lose(struct sp_redis *redis) {
+    if (redis->state == STATE_OFF || redis->state == STATE_WAITING)
+        return;
+    struct sp_list orphans;
+    sp_list_init(&orphans);
+    while (!sp_list_empty(&redis->commands)) {
+        struct sp_list *node = redis->commands.next;
+        sp_list_remove(node);
+        sp_list_append(&orphans, node);
+    }
+    sp_transport_close(sp_take(redis->transport), true);
+    sp_buffer_consume(&redis->out, sp_buffer_len(&redis->out));
+    sp_resp_free(sp_take(redis->resp));
+    try_later(redis);
+    while (!sp_list_empty(&orphans)) {
+        struct sp_redis_command *command = sp_list_entry(orphans.next, struct sp_redis_command, node);
+        sp_list_remove(&command->node);
+        command->replied(command, NULL);
+    }
+}
+
+static void try_later(struct sp_redis *redis) {
+    redis->state = STATE_WAITING;
+    sp_timer_start(redis->loop, &redis->timer, sp_breaker_wait_ms(&redis->breaker, sp_random_u64_fast()));
+}
+
+static void open_connection(struct sp_redis *redis) {
+    redis->reconnects++;
+    redis->asked_info = false;
+    redis->state = STATE_OPENING;
+    sp_timer_start(redis->loop, &redis->timer, sp_max(GREETING_MS, redis->config->deadline_ms));
+    int r = sp_resp_new(&redis->resp);
+    if (r == 0)
+        r = sp_transport_connect(redis->loop, redis->config->unix_path ? NULL : &redis->address, redis->config->unix_path, NULL,
+                                 transport_ready, redis, &redis->transport);
+    if (r == 0)
+        r = greet(redis);
+    if (r < 0)
+        broken(redis, "Redis cannot be reached", sp_span_text(strerrordesc_np(-r)));
+}
+
+static void timer_fired(struct sp_timer *timer) {
+    struct sp_redis *redis = SP_CONTAINER(timer, struct sp_redis, timer);
+    if (redis->state == STATE_WAITING)
+        open_connection(redis);
+    else if (redis->state == STATE_OPENING)
+        broken(redis, "Redis cannot be reached in time", sp_span(NULL, 0));
+    else if (redis->state == STATE_GREETING)
+        broken(redis, "Redis took the connection but does not answer", sp_span(NULL, 0));
+}
+
+/* ---- Life ---- */
+
+static void own_init(struct sp_redis *redis, struct own_command *own) {
+    own->redis = redis;
+    own->command.replied = own_replied;
+    sp_list_init(&own->command.node);
+}
+
+int sp_redis_new(struct sp_loop *loop, struct sp_redis **ret) {
+    struct sp_redis *redis = calloc(1, sizeof *redis);
+    if (!redis)
+        return -ENOMEM;
+    redis->loop = loop;
+    sp_list_init(&redis->commands);
+    sp_buffer_init(&redis->out, OUT_MAX);
+    redis->timer.fire = timer_fired;
+    redis->turn_end.run = turn_ended;
+    for (size_t i = 0; i < GREET_COUNT; i++)
+        own_init(redis, &redis->own[i]);
+    own_init(redis, &redis->reload);
+    sp_turn_end_add(loop, &redis->turn_end);
+    *ret = redis;
+    return 0;
+}
+
+static void disconnect(struct sp_redis *redis) {
+    lose(redis);
+    sp_timer_stop(&redis->timer);
+    redis->state = STATE_OFF;
+    redis->breaker = (struct sp_breaker){0};
+    redis->problem[0] = redis->eviction[0] = 0;
+}
+
+void sp_redis_free(struct sp_redis *redis) {
+    if (!redis)
+        return;
+    disconnect(redis);
+    sp_turn_end_remove(&redis->turn_end);
+    sp_buffer_free(&redis->out);
+    free(redis);
+}
+
+static uint64_t identity_of(const struct sp_redis_config *config) {
+    static const struct sp_hash_key key = {0};
+    const uint64_t parts[] = {
+        sp_hash_span(&key, sp_span_text(config->host)),     sp_hash_span(&key, sp_span_text(config->unix_path)),
+        sp_hash_span(&key, sp_span_text(config->username)), sp_hash_span(&key, sp_span_text(config->password)),
+        config->port,                                       config->database,
+        config->tls,                                        config->unix_path != NULL,
+    };
+    return sp_hash(&key, parts, sizeof parts);
+}
+
+static int find_address(const struct sp_redis_config *config, struct sp_address *ret) {
+    if (config->unix_path)
+        return 0;
+    struct sp_span host = sp_span_text(config->host);
+    if (sp_span_eq_nocase(host, SP_SPAN("localhost")))
+        host = SP_SPAN("127.0.0.1");
+    ret->port = config->port;
+    return sp_address_parse(host, ret->bytes) ? 0 : -EINVAL;
+}
+
+int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config) {
+    uint64_t identity = config ? identity_of(config) : 0;
+    redis->config = config;
+    if (config && redis->state != STATE_OFF && identity == redis->identity)
+        return 0;
+    disconnect(redis);
+    redis->identity = identity;
+    if (!config)
+        return 0;
+    int r = config->tls ? -EOPNOTSUPP : find_address(config, &redis->address);
+    if (r < 0) {
+        note(redis->problem, r == -EINVAL ? "the Redis host is neither an address nor localhost" : "Redis over TLS is not supported",
+             sp_span(NULL, 0));
+        return r;
+    }
+    open_connection(redis);
+    return 0;
+}
+
+void sp_redis_state(const struct sp_redis *redis, struct sp_limiter_state *ret) {
+    ret->shared = redis->config != NULL;
+    ret->up = redis->state == STATE_READY && !redis->breaker.open;
+    ret->breaker_open = redis->breaker.open;
+    ret->timeouts = redis->timeouts;
+    ret->errors = redis->errors;
+    ret->reconnects = redis->reconnects > 0 ? redis->reconnects - 1 : 0;
+    bool evicts = redis->eviction[0] && !redis->problem[0] && redis->config && !redis->config->allow_eviction;
+    (void)snprintf(ret->problem, sizeof ret->problem, "%s", evicts ? redis->eviction : redis->problem);
+}

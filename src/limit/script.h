@@ -1,0 +1,11 @@
+/* token_bucket.lua without its comments, as Redis gets it; made at build time by embed.py. */
+#ifndef SP_LIMIT_SCRIPT_H
+#define SP_LIMIT_SCRIPT_H
+
+#include <stddef.h>
+
+extern const char sp_token_bucket_script[];
+extern const size_t sp_token_bucket_script_len;
+extern const char sp_token_bucket_sha1[]; /* 40 hex digits */
+
+#endif

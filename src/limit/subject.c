@@ -1,0 +1,199 @@
+#include "subject.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+
+#define DIMENSIONS 5 /* those that are text */
+
+struct dimension {
+    char letter;
+    struct sp_span text;
+};
+
+static const uint8_t mapped_ipv4[12] = {[10] = 0xff, [11] = 0xff};
+static bool is_ipv4(const uint8_t address[16]) { return memcmp(address, mapped_ipv4, sizeof mapped_ipv4) == 0; }
+/* IPv6 is counted per /64: that is what one subscriber is given. */
+static size_t counted_bytes(const uint8_t address[16]) { return is_ipv4(address) ? 16 : 8; }
+
+/* The texts a limit counts by, in the order of the key. */
+static size_t dimensions_of(uint32_t by, const struct sp_limit_facts *facts, struct dimension ret[DIMENSIONS]) {
+    const struct {
+        uint32_t bit;
+        struct dimension dimension;
+    } all[DIMENSIONS] = {
+        {SP_BY_SUBJECT, {'s', facts->subject}}, {SP_BY_TENANT, {'t', facts->tenant}}, {SP_BY_KEY, {'k', facts->key_id}},
+        {SP_BY_MODEL, {'m', facts->model}},     {SP_BY_ROUTE, {'r', facts->route}},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < DIMENSIONS; i++)
+        if (by & all[i].bit)
+            ret[n++] = all[i].dimension;
+    return n;
+}
+
+/* ---- Hash ---- */
+
+/* Facts side by side, each after its length; what does not fit is hashed on its own and stands there as its hash. */
+struct canon {
+    uint8_t bytes[256];
+    size_t len;
+};
+
+static void canon_word(struct canon *canon, uint64_t word) {
+    memcpy(canon->bytes + canon->len, &word, sizeof word);
+    canon->len += sizeof word;
+}
+
+static void canon_text(struct canon *canon, const struct sp_hash_key *hash_key, struct sp_span text, size_t room_after) {
+    if (text.len + sizeof(uint64_t) + room_after <= sizeof canon->bytes - canon->len) {
+        canon_word(canon, text.len);
+        if (text.len)
+            memcpy(canon->bytes + canon->len, text.at, text.len);
+        canon->len += text.len;
+    } else {
+        canon_word(canon, UINT64_MAX - text.len);
+        canon_word(canon, sp_hash(hash_key, text.at, text.len));
+    }
+}
+
+uint64_t sp_subject_hash(const struct sp_hash_key *hash_key, uint32_t by, const struct sp_limit_facts *facts) {
+    struct dimension dimensions[DIMENSIONS];
+    size_t n = dimensions_of(by, facts, dimensions);
+    struct canon canon;
+    canon.len = 0;
+    canon_word(&canon, by);
+    if (by & SP_BY_ADDRESS) {
+        memcpy(canon.bytes + canon.len, facts->address, counted_bytes(facts->address));
+        canon.len += counted_bytes(facts->address);
+    }
+    for (size_t i = 0; i < n; i++)
+        canon_text(&canon, hash_key, dimensions[i].text, (n - 1 - i) * 2 * sizeof(uint64_t));
+    return sp_hash(hash_key, canon.bytes, canon.len);
+}
+
+/* ---- Key in Redis ---- */
+
+/* Text up to a maximum; past it, `spilled` says so and only the digest goes on. */
+struct key_text {
+    char *at;
+    size_t len, max;
+    bool spilled;
+    EVP_MD_CTX *digest;
+};
+
+static bool is_literal(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '@' || c == '/' ||
+           c == '+' || c == '-';
+}
+
+static void put(struct key_text *text, const char *bytes, size_t len) {
+    if (text->digest && EVP_DigestUpdate(text->digest, bytes, len) != 1) {
+        EVP_MD_CTX_free(sp_take(text->digest));
+        text->spilled = true;
+    }
+    if (text->spilled || len > text->max - text->len) {
+        text->spilled = true;
+        return;
+    }
+    memcpy(text->at + text->len, bytes, len);
+    text->len += len;
+}
+
+static void put_escaped(struct key_text *text, struct sp_span raw) {
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < raw.len; i++) {
+        unsigned char c = (unsigned char)raw.at[i];
+        if (is_literal((char)c))
+            put(text, (char *)&c, 1);
+        else
+            put(text, (char[]){'%', digits[c >> 4], digits[c & 15]}, 3);
+        if (text->spilled && !text->digest)
+            return;
+    }
+}
+
+static void put_number(struct key_text *text, unsigned number, unsigned base) {
+    char reversed[8];
+    size_t n = sizeof reversed;
+    do {
+        reversed[--n] = "0123456789abcdef"[number % base];
+        number /= base;
+    } while (number && n);
+    put(text, reversed + n, sizeof reversed - n);
+}
+
+static void put_address(struct key_text *text, const uint8_t address[16]) {
+    if (is_ipv4(address)) {
+        for (size_t i = 12; i < 16; i++) {
+            if (i > 12)
+                put(text, ".", 1);
+            put_number(text, address[i], 10);
+        }
+        return;
+    }
+    for (size_t i = 0; i < 8; i += 2) {
+        put_number(text, (unsigned)address[i] << 8 | address[i + 1], 16);
+        put(text, ":", 1);
+    }
+    put(text, ":/64", 4);
+}
+
+/* "s=", after a comma unless it is the first. */
+static void put_label(struct key_text *text, char letter, bool *first) {
+    if (!*first)
+        put(text, ",", 1);
+    *first = false;
+    put(text, &letter, 1);
+    if (letter != 'g')
+        put(text, "=", 1);
+}
+
+static void put_subject(struct key_text *text, uint32_t by, const struct sp_limit_facts *facts) {
+    struct dimension dimensions[DIMENSIONS];
+    size_t n = dimensions_of(by, facts, dimensions);
+    bool first = true;
+    for (size_t i = 0; i < n; i++) {
+        put_label(text, dimensions[i].letter, &first);
+        put_escaped(text, dimensions[i].text);
+    }
+    if (by & SP_BY_ADDRESS) {
+        put_label(text, 'a', &first);
+        put_address(text, facts->address);
+    }
+    if (by & SP_BY_GLOBAL)
+        put_label(text, 'g', &first);
+}
+
+static void free_digest(EVP_MD_CTX **digest) { EVP_MD_CTX_free(*digest); }
+
+/* # and the SHA-256 of the subject as it would have been written. */
+static ssize_t digest_of_subject(uint32_t by, const struct sp_limit_facts *facts, char out[SP_SUBJECT_TEXT_MAX]) {
+    _cleanup_(free_digest) EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    if (!digest || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
+        return -EIO;
+    struct key_text text = {.at = out, .max = 0, .digest = digest};
+    put_subject(&text, by, facts);
+    digest = text.digest; /* NULL when it failed */
+    if (!digest || EVP_DigestFinal_ex(digest, hash, &len) != 1)
+        return -EIO;
+    out[0] = '#';
+    return (ssize_t)(1 + sp_hex(hash, len, out + 1));
+}
+
+ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
+                             char out[SP_REDIS_KEY_MAX]) {
+    struct key_text text = {.at = out, .max = SP_REDIS_KEY_MAX - SP_SUBJECT_TEXT_MAX};
+    put(&text, prefix, strlen(prefix));
+    put_escaped(&text, sp_span_text(limit->name));
+    put(&text, ":", 1);
+    if (text.spilled)
+        return -ENAMETOOLONG;
+    struct key_text subject = {.at = out + text.len, .max = SP_SUBJECT_TEXT_MAX};
+    put_subject(&subject, limit->by, facts);
+    if (!subject.spilled)
+        return (ssize_t)(text.len + subject.len);
+    ssize_t n = digest_of_subject(limit->by, facts, out + text.len);
+    return n < 0 ? n : (ssize_t)text.len + n;
+}

@@ -1,0 +1,237 @@
+/* control: the role that talks to operators and watches backends. It carries no client traffic and holds no TLS key. What it finds out
+ * about servers it tells every worker, and everything again to a worker that is new. */
+#include <errno.h>
+
+#include <sallyport/admin.h>
+#include <sallyport/process.h>
+
+enum { PUSH_RETRY_MS = 50, PUSH_AGAIN_FIRST_MS = 1000, PUSH_AGAIN_MS = 30000 };
+
+/* One worker's channel, and how far it has been told: servers with slots below `told` are up to date there. */
+struct peer {
+    struct sp_channel *channel;
+    unsigned told;
+};
+
+struct control {
+    struct sp_loop *loop;
+    struct sp_child *child;
+    struct sp_counters *counters;
+    struct sp_admin_view view;
+    struct sp_endpoints *endpoints;
+    struct sp_health *health;
+    struct sp_resolver *resolver;
+    bool serves[SP_SERVERS_MAX]; /* slots that the configuration names */
+    struct peer workers[SP_WORKERS_MAX];
+    struct sp_timer push_timer, again_timer;
+    uint64_t last_request;
+};
+
+/* ---- Telling workers about servers ---- */
+
+static int tell_addresses(struct control *control, struct sp_channel *channel, unsigned slot) {
+    struct sp_msg_addresses message = {.server_slot = slot};
+    _Static_assert(sizeof message.address == SP_ADDRESSES_MAX * 16, "a message takes every address a name can have");
+    size_t count;
+    if (!sp_resolver_addresses(control->resolver, slot, message.address, &count))
+        return 0;
+    message.count = (uint32_t)count;
+    return sp_channel_send(channel, SP_MSG_ADDRESSES, &message, sizeof message, SP_SPAN(""), NULL, 0);
+}
+
+static int tell_health(struct control *control, struct sp_channel *channel, unsigned slot) {
+    struct sp_msg_health message = {.server_slot = slot, .up = sp_health_state(control->health, slot) != SP_PROBE_DOWN};
+    return sp_channel_send(channel, SP_MSG_HEALTH, &message, sizeof message, SP_SPAN(""), NULL, 0);
+}
+
+/* Goes on from where this worker was left; a full queue is tried again later, a channel that is gone reports itself. */
+static void push(struct control *control, struct peer *worker) {
+    for (; worker->channel && worker->told < SP_SERVERS_MAX; worker->told++) {
+        if (!control->serves[worker->told])
+            continue;
+        int r = tell_addresses(control, worker->channel, worker->told);
+        if (r == 0)
+            r = tell_health(control, worker->channel, worker->told);
+        if (r < 0) {
+            sp_timer_start(control->loop, &control->push_timer, PUSH_RETRY_MS);
+            return;
+        }
+    }
+}
+
+static void push_all(struct control *control, unsigned from_slot) {
+    for (unsigned i = 0; i < SP_WORKERS_MAX; i++) {
+        control->workers[i].told = sp_min(control->workers[i].told, from_slot);
+        push(control, &control->workers[i]);
+    }
+}
+
+static void on_push_timer(struct sp_timer *timer) { push_all(SP_CONTAINER(timer, struct control, push_timer), SP_SERVERS_MAX); }
+
+/* Everything once more: a message that reached a worker before the configuration it belongs to was ignored there. */
+static void on_again_timer(struct sp_timer *timer) {
+    struct control *control = SP_CONTAINER(timer, struct control, again_timer);
+    push_all(control, 0);
+    sp_timer_start(control->loop, timer, PUSH_AGAIN_MS);
+}
+
+static void tell_all(struct control *control, unsigned slot, int (*tell)(struct control *, struct sp_channel *, unsigned)) {
+    for (unsigned i = 0; i < SP_WORKERS_MAX; i++) {
+        struct peer *worker = &control->workers[i];
+        if (!worker->channel || worker->told <= slot)
+            continue; /* gone, or its turn comes */
+        if (tell(control, worker->channel, slot) < 0) {
+            worker->told = slot;
+            sp_timer_start(control->loop, &control->push_timer, PUSH_RETRY_MS);
+        }
+    }
+}
+
+static void on_health_changed(void *owner, unsigned server_slot, bool up) { tell_all(owner, server_slot, tell_health); }
+
+static void on_resolved(void *owner, unsigned server_slot, const uint8_t (*addresses)[16], size_t count) {
+    struct control *control = owner;
+    sp_health_addresses(control->health, server_slot, addresses, count);
+    tell_all(control, server_slot, tell_addresses);
+}
+
+/* ---- What the supervisor says ---- */
+
+static int on_start(void *owner, struct sp_child *child, const struct sp_msg_start *start, void *segments[SP_SEGMENT_COUNT]) {
+    struct control *control = owner;
+    control->view.started_wall_ms = start->started_wall_ms;
+    int r = sp_counters_open(segments[SP_SEGMENT_COUNTERS], &control->counters);
+    control->view.counters = control->counters;
+    return r;
+}
+
+static void on_commit(void *owner, uint64_t generation) {
+    struct control *control = owner;
+    struct sp_config *config = sp_child_config(control->child);
+    sp_config_unref(control->view.config);
+    control->view.config = sp_config_ref(config);
+    memset(control->serves, 0, sizeof control->serves);
+    for (size_t i = 0; i < config->n_pools; i++)
+        for (size_t j = 0; j < config->pools[i].n_servers; j++)
+            if (config->pools[i].servers[j].slot < SP_SERVERS_MAX)
+                control->serves[config->pools[i].servers[j].slot] = true;
+    int r = sp_endpoints_configure(control->endpoints);
+    if (r == 0)
+        r = sp_health_configure(control->health, config);
+    if (r == 0)
+        r = sp_resolver_configure(control->resolver, config);
+    if (r < 0) {
+        sp_error("cannot take generation %llu into use: %s", (unsigned long long)generation, strerror(-r));
+        sp_child_end(control->child, 1); /* the next one begins with it */
+        return;
+    }
+    push_all(control, 0);
+    sp_timer_start(control->loop, &control->again_timer, PUSH_AGAIN_FIRST_MS);
+}
+
+static void on_endpoint(void *owner, enum sp_endpoint_kind kind, int fd) {
+    struct control *control = owner;
+    int r = sp_endpoints_open(control->endpoints, kind, fd);
+    if (r < 0)
+        sp_error("cannot serve the %s: %s", kind == SP_ENDPOINT_ADMIN ? "admin socket" : "metrics address", strerror(-r));
+}
+
+static void on_status(void *owner, const struct sp_msg_status *status, const struct sp_msg_process *processes) {
+    struct sp_admin_view *view = &((struct control *)owner)->view;
+    view->status = *status;
+    memcpy(view->processes, processes, status->n * sizeof *processes);
+}
+
+static void on_admin_answer(void *owner, uint64_t id, bool ok, struct sp_span text) {
+    sp_endpoints_answer(((struct control *)owner)->endpoints, id, ok, text);
+}
+
+static int on_act(void *owner, enum sp_admin_action action, uint32_t argument, uint64_t *ret_id) {
+    struct control *control = owner;
+    struct sp_msg_admin_request request = {.id = ++control->last_request, .action = action, .argument = argument};
+    *ret_id = request.id;
+    return sp_child_send(control->child, SP_MSG_ADMIN_REQUEST, &request, sizeof request);
+}
+
+/* ---- Workers ---- */
+
+static void on_peer_closed(void *owner, struct sp_channel *channel, int reason) {
+    struct control *control = owner;
+    for (unsigned i = 0; i < SP_WORKERS_MAX; i++) {
+        if (control->workers[i].channel != channel)
+            continue;
+        if (reason < 0)
+            sp_error("the channel to worker %u broke: %s", i, strerror(-reason));
+        sp_channel_free(sp_take(control->workers[i].channel));
+    }
+}
+
+/* No message from a worker to control is in the table: one that comes closes the channel. */
+static const struct sp_channel_events worker_events = {.closed = on_peer_closed};
+
+static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
+    struct control *control = owner;
+    struct peer *worker = &control->workers[slot];
+    sp_channel_free(sp_take(worker->channel)); /* of its predecessor */
+    worker->told = 0;
+    int r = sp_channel_new(control->loop, fd, SP_ROLE_CONTROL, role, &worker_events, control, &worker->channel);
+    if (r < 0) {
+        sp_error("cannot talk to worker %u: %s", slot, strerror(-r));
+        return;
+    }
+    push(control, worker);
+}
+
+/* ---- Life ---- */
+
+static const struct sp_child_events child_events = {
+    .start = on_start,
+    .commit = on_commit,
+    .endpoint = on_endpoint,
+    .peer = on_peer,
+    .admin_answer = on_admin_answer,
+    .status = on_status,
+};
+
+static void close_control(struct control *control) {
+    for (unsigned i = 0; i < SP_WORKERS_MAX; i++)
+        sp_channel_free(control->workers[i].channel);
+    sp_endpoints_free(control->endpoints);
+    sp_resolver_free(control->resolver);
+    sp_health_free(control->health);
+    sp_timer_stop(&control->push_timer);
+    sp_timer_stop(&control->again_timer);
+    sp_config_unref(control->view.config);
+    sp_counters_free(control->counters);
+    sp_child_free(control->child);
+    sp_loop_free(control->loop);
+}
+
+static int run(struct control *control) {
+    struct sp_child_events events = child_events;
+    events.segment_size[SP_SEGMENT_COUNTERS] = sp_counters_segment_size();
+    control->push_timer.fire = on_push_timer;
+    control->again_timer.fire = on_again_timer;
+    int r = sp_loop_new(&control->loop);
+    if (r == 0)
+        r = sp_child_new(SP_ROLE_CONTROL, &events, control, control->loop, &control->child);
+    if (r == 0)
+        r = sp_health_new(control->loop, on_health_changed, control, &control->health);
+    if (r == 0)
+        r = sp_resolver_new(control->loop, on_resolved, control, &control->resolver);
+    if (r == 0)
+        r = sp_endpoints_new(control->loop, &control->view, on_act, control, &control->endpoints);
+    control->view.health = control->health;
+    if (r == -ENOTSOCK)
+        sp_error("sallyport-control is started by sallyport-supervisor");
+    else if (r < 0)
+        sp_error("cannot start: %s", strerror(-r));
+    int status = r == 0 ? sp_child_run(control->child) : 1;
+    close_control(control);
+    return status;
+}
+
+int sp_control_main(int argc, char **argv) {
+    static struct control control;
+    return run(&control);
+}

@@ -1,0 +1,3 @@
+#include <sallyport/process.h>
+
+int main(int argc, char **argv) { return sp_worker_main(argc, argv); }

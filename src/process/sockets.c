@@ -1,0 +1,281 @@
+/* Listening sockets: opened here once, shared by all workers, kept over reloads as long as their address is configured. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <sallyport/net.h>
+
+#include "supervisor.h"
+
+#define BACKLOG 4096
+#define FIRST_INHERITED 3 /* sd_listen_fds(3) */
+
+static const struct sp_span systemd_prefix = {"systemd:", 8};
+
+/* ---- Handed over by systemd ---- */
+
+void sp_inherited_take(struct sp_inherited *inherited) {
+    uint64_t pid = 0, count = 0;
+    *inherited = (struct sp_inherited){0};
+    if (!sp_span_u64(sp_span_text(getenv("LISTEN_PID")), &pid) || pid != (uint64_t)getpid() ||
+        !sp_span_u64(sp_span_text(getenv("LISTEN_FDS")), &count))
+        return;
+    struct sp_span names = sp_span_text(getenv("LISTEN_FDNAMES"));
+    for (uint64_t i = 0; i < count && inherited->count < SP_COUNT(inherited->item); i++) {
+        int fd = FIRST_INHERITED + (int)i;
+        struct sp_span name = SP_SPAN("unknown");
+        (void)sp_span_split(&names, ':', &name);
+        char *copy = sp_span_dup(name);
+        if (!copy)
+            return;
+        inherited->item[inherited->count].fd = fd;
+        inherited->item[inherited->count++].name = copy;
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+}
+
+void sp_inherited_free(struct sp_inherited *inherited) {
+    for (size_t i = 0; i < inherited->count; i++) {
+        sp_close_fd(&inherited->item[i].fd);
+        free(inherited->item[i].name);
+    }
+    inherited->count = 0;
+}
+
+static int from_systemd(const struct sp_inherited *inherited, const struct sp_text *address, char **ret_error, int *ret_fd) {
+    const char *name = address->text + systemd_prefix.len;
+    int found = -1;
+    for (size_t i = 0; i < inherited->count; i++) {
+        if (strcmp(inherited->item[i].name, name) != 0)
+            continue;
+        if (found >= 0)
+            return sp_refuse(ret_error, "%s: systemd handed over more than one socket named \"%s\"; give each its own FileDescriptorName=",
+                             address->where, name);
+        found = inherited->item[i].fd;
+    }
+    if (found < 0)
+        return sp_refuse(ret_error, "%s: systemd handed over no socket named \"%s\" (FileDescriptorName= of the .socket unit)",
+                         address->where, name);
+    if (sp_listen_adopt(found) < 0)
+        return sp_refuse(ret_error, "%s: the socket that systemd handed over as \"%s\" is not listening for connections", address->where,
+                         name);
+    int fd = fcntl(found, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return sp_refuse(ret_error, "%s: %s", address->where, strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+/* ---- TCP ---- */
+
+static const char *advice(int error) {
+    switch (error) {
+    case EINVAL: return "; the host must be an IP address";
+    case EACCES: return "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket from systemd";
+    case EADDRINUSE: return "; another program, or another listener, has this port";
+    case EADDRNOTAVAIL: return "; no interface of this machine has this address";
+    default: return "";
+    }
+}
+
+static int open_tcp(const struct sp_text *address, char **ret_error, int *ret_fd) {
+    _cleanup_(sp_free_pointer) char *host = NULL;
+    uint16_t port = 0;
+    int r = sp_parse_host_port(sp_span_text(address->text), &host, &port);
+    if (r >= 0)
+        r = sp_listen(host, port, BACKLOG, ret_fd);
+    if (r < 0)
+        return sp_refuse(ret_error, "%s: cannot listen on %s: %s%s", address->where, address->text, strerror(-r), advice(-r));
+    return 0;
+}
+
+/* ---- The admin socket ---- */
+
+/* Root and the service's own account may always connect; of the configured groups, the first that exists gets the socket. What a peer
+ * may do there, control decides by all of its groups. */
+static void give_to_group(const char *path, const struct sp_config *config, const struct sp_account *account) {
+    gid_t gid = account->gid;
+    for (size_t i = 0; i < config->admin.n_groups; i++) {
+        const struct group *entry = getgrnam(config->admin.groups[i].group);
+        if (!entry)
+            continue;
+        gid = entry->gr_gid;
+        break;
+    }
+    /* Unprivileged and not a member of it: the socket stays with our own group. */
+    (void)!chown(path, account->change ? account->uid : (uid_t)-1, gid);
+}
+
+static bool somebody_listens(const struct sockaddr_un *address) {
+    _cleanup_(sp_close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return true;
+    return connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN || errno == EACCES;
+}
+
+static int bind_unix(int fd, const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    if (len >= sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, len);
+    struct stat status;
+    if (lstat(path, &status) == 0) {
+        if (!S_ISSOCK(status.st_mode))
+            return -EEXIST;
+        if (somebody_listens(&address))
+            return -EADDRINUSE;
+        if (unlink(path) < 0)
+            return -errno;
+    }
+    mode_t before = umask(0117); /* 0660 from the first instant */
+    int r = bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+    umask(before);
+    return r;
+}
+
+static int open_admin(const struct sp_config *config, const struct sp_account *account, char **ret_error, int *ret_fd) {
+    const struct sp_text *socket_path = &config->admin.socket;
+    _cleanup_(sp_close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return sp_refuse(ret_error, "%s: admin.socket: %s", socket_path->where, strerror(errno));
+    int r = bind_unix(fd, socket_path->text);
+    if (r >= 0 && listen(fd, SOMAXCONN) < 0)
+        r = -errno;
+    if (r < 0)
+        return sp_refuse(ret_error, "%s: admin.socket: cannot listen on %s: %s%s", socket_path->where, socket_path->text, strerror(-r),
+                         r == -ENOENT       ? "; its folder must exist"
+                         : r == -EADDRINUSE ? "; another running gateway has it"
+                         : r == -EEXIST     ? "; what is there is not a socket"
+                                            : "");
+    give_to_group(socket_path->text, config, account);
+    *ret_fd = fd;
+    fd = -1;
+    return 0;
+}
+
+/* ---- Sets ---- */
+
+static const struct sp_socket *find_listener(const struct sp_sockets *sockets, const char *address) {
+    for (size_t i = 0; sockets && i < SP_LISTENERS_MAX; i++)
+        if (sockets->listener[i].fd >= 0 && strcmp(sockets->listener[i].address, address) == 0)
+            return &sockets->listener[i];
+    return NULL;
+}
+
+static int share(const struct sp_socket *from, struct sp_socket *to) {
+    to->fd = fcntl(from->fd, F_DUPFD_CLOEXEC, 0);
+    if (to->fd < 0)
+        return -errno;
+    to->serial = from->serial;
+    to->unlink = from->unlink;
+    return 0;
+}
+
+static void fresh(struct sp_socket *socket_) {
+    static uint64_t serials;
+    socket_->serial = ++serials;
+}
+
+static int name_socket(struct sp_socket *to, const char *address) {
+    to->address = strdup(address);
+    return to->address ? 0 : -ENOMEM;
+}
+
+static int open_listener(const struct sp_listener_config *listener, const struct sp_sockets *current, const struct sp_inherited *inherited,
+                         char **ret_error, struct sp_socket *to) {
+    int r = name_socket(to, listener->address.text);
+    if (r < 0)
+        return r;
+    const struct sp_socket *kept = find_listener(current, listener->address.text);
+    if (kept)
+        return share(kept, to);
+    if (sp_span_starts(sp_span_text(listener->address.text), systemd_prefix))
+        r = from_systemd(inherited, &listener->address, ret_error, &to->fd);
+    else
+        r = open_tcp(&listener->address, ret_error, &to->fd);
+    if (r >= 0)
+        fresh(to);
+    return r;
+}
+
+static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind kind, const struct sp_sockets *current,
+                         const struct sp_account *account, char **ret_error, struct sp_socket *to) {
+    const struct sp_text *address = kind == SP_ENDPOINT_ADMIN ? &config->admin.socket : &config->admin.metrics;
+    if (!address->text)
+        return 0;
+    int r = name_socket(to, address->text);
+    if (r < 0)
+        return r;
+    const struct sp_socket *kept = current ? &current->endpoint[kind] : NULL;
+    if (kept && kept->fd >= 0 && strcmp(kept->address, address->text) == 0)
+        return share(kept, to);
+    if (kind == SP_ENDPOINT_ADMIN) {
+        r = open_admin(config, account, ret_error, &to->fd);
+        to->unlink = r >= 0;
+    } else {
+        r = open_tcp(address, ret_error, &to->fd);
+    }
+    if (r >= 0)
+        fresh(to);
+    return r;
+}
+
+int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
+                    const struct sp_account *account, char **ret_error, struct sp_sockets **ret) {
+    struct sp_sockets *sockets = calloc(1, sizeof *sockets);
+    if (!sockets)
+        return -ENOMEM;
+    for (size_t i = 0; i < SP_LISTENERS_MAX; i++)
+        sockets->listener[i].fd = -1;
+    for (size_t i = 0; i < SP_ENDPOINT_COUNT; i++)
+        sockets->endpoint[i].fd = -1;
+    int r = 0;
+    for (size_t i = 0; i < config->n_listeners && r >= 0; i++)
+        r = open_listener(&config->listeners[i], current, inherited, ret_error, &sockets->listener[config->listeners[i].slot]);
+    for (int kind = 0; kind < SP_ENDPOINT_COUNT && r >= 0; kind++)
+        r = open_endpoint(config, (enum sp_endpoint_kind)kind, current, account, ret_error, &sockets->endpoint[kind]);
+    if (r < 0) {
+        sp_sockets_free(sockets, current);
+        return r;
+    }
+    *ret = sockets;
+    return 0;
+}
+
+static bool holds(const struct sp_sockets *sockets, const struct sp_socket *wanted) {
+    for (size_t i = 0; sockets && i < SP_ENDPOINT_COUNT; i++)
+        if (sockets->endpoint[i].serial == wanted->serial)
+            return true;
+    return false;
+}
+
+static void socket_free(struct sp_socket *socket_) {
+    sp_close_fd(&socket_->fd);
+    free(socket_->address);
+}
+
+void sp_sockets_close_listeners(struct sp_sockets *sockets) {
+    for (size_t i = 0; i < SP_LISTENERS_MAX; i++)
+        sp_close_fd(&sockets->listener[i].fd);
+}
+
+void sp_sockets_free(struct sp_sockets *sockets, const struct sp_sockets *kept) {
+    if (!sockets)
+        return;
+    for (size_t i = 0; i < SP_LISTENERS_MAX; i++)
+        socket_free(&sockets->listener[i]);
+    for (size_t i = 0; i < SP_ENDPOINT_COUNT; i++) {
+        if (sockets->endpoint[i].unlink && !holds(kept, &sockets->endpoint[i]))
+            unlink(sockets->endpoint[i].address);
+        socket_free(&sockets->endpoint[i]);
+    }
+    free(sockets);
+}

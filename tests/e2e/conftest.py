@@ -1,0 +1,209 @@
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+import harness
+from backend import Backend
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "measures: measures memory or time, which a sanitizer build distorts")
+    config.addinivalue_line("markers", "slow: takes several seconds")
+
+
+def pytest_collection_modifyitems(items):
+    if harness.SANITIZED:
+        skip = pytest.mark.skip(reason="measures what a sanitizer build distorts")
+        for item in items:
+            if item.get_closest_marker("measures"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    return harness.make_certificate(str(tmp_path_factory.mktemp("certificate")))
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory):
+    """The development issuer: signing keys and their public key set."""
+    from issuer import Issuer
+    return Issuer(str(tmp_path_factory.mktemp("issuer")))
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """keys.yaml with one key per role; `keys["user"]` is the secret."""
+    directory = tmp_path_factory.mktemp("keys")
+    path = str(directory / "keys.yaml")
+    secrets = {"user": harness.make_key(path, "user"), "second": harness.make_key(path, "second"),
+               "tenant": harness.make_key(path, "tenant", tenant="acme"), "batch": harness.make_key(path, "batch", roles=("batch",))}
+    return {"file": path, **secrets}
+
+
+def plain_config(directory, certificate, keys, issuer, backends):
+    """The configuration most tests begin with. What a test is about, it changes itself."""
+    shutil.copy(certificate[0], directory / "server.pem")
+    shutil.copy(certificate[1], directory / "server.key")
+    shutil.copy(keys["file"], directory / "keys.yaml")
+    (directory / "jwks.json").write_text(issuer.jwks_text())
+    config = {
+        "version": 1,
+        "listeners": [{"address": f"127.0.0.1:{harness.free_port()}", "certificates": [{"chain": "server.pem", "key": "server.key"}],
+                       "protocols": ["http/1.1"]}],
+        "workers": 1,
+        "drain_timeout": "10s",
+        "issuers": [{"issuer": issuer.name, "audience": ["inference"], "jwks": "jwks.json",
+                     "algorithms": ["RS256", "PS256", "ES256", "EdDSA"]}],
+        "api_keys": "keys.yaml",
+        "roles": {"user": {"models": ["*"]}, "batch": {"models": ["*"]}},
+        "limits": {},
+        "pools": {"main": {"servers": [{"url": backend.url} for backend in backends]}},
+        "routes": [{"name": "api", "path": "/v1/", "authenticate": ["jwt", "api_key"], "pool": "main"},
+                   {"name": "open", "path": "/open/", "authenticate": ["none"], "pool": "main"}],
+        "admin": {"socket": "admin.sock", "metrics": f"127.0.0.1:{harness.free_port()}"},
+        "logs": {"access": "access.log", "level": "debug"},
+    }
+    if os.geteuid() == 0:
+        config["user"] = "nobody"
+    return config
+
+
+class Starter:
+    """Makes gateways and backends, and takes down what it made, in the right order, whatever happened in between."""
+
+    def __init__(self, certificate, keys, issuer):
+        self.certificate, self.keys, self.issuer = certificate, keys, issuer
+        self.gateways, self.backends, self.directories = [], [], []
+
+    def backend(self, **more):
+        backend = Backend(**more)
+        self.backends.append(backend)
+        return backend
+
+    def directory(self):
+        path = pathlib.Path(tempfile.mkdtemp(prefix="sallyport-test-"))
+        self.directories.append(path)
+        return path
+
+    def config(self, *backends):
+        directory = self.directory()
+        return directory, plain_config(directory, self.certificate, self.keys, self.issuer, backends or (self.backend(),))
+
+    def gateway(self, *backends, change=None, start=True, environment=None):
+        """`change(config)` edits the plain configuration before it is written."""
+        directory, config = self.config(*backends)
+        if change:
+            config = change(config) or config
+        gateway = harness.Gateway(directory, config, environment)
+        self.gateways.append(gateway)
+        return gateway.start() if start else gateway
+
+    def finish(self):
+        problems = []
+        for gateway in self.gateways:
+            try:
+                gateway.stop()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        for backend in self.backends:
+            backend.stop()
+        for directory in self.directories:
+            if not problems:
+                shutil.rmtree(directory, ignore_errors=True)
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def start(certificate, keys, issuer):
+    starter = Starter(certificate, keys, issuer)
+    yield starter
+    starter.finish()
+
+
+@pytest.fixture(scope="module")
+def shared(certificate, keys, issuer):
+    """One backend and one gateway for all tests of a file that do not change its configuration."""
+    starter = Starter(certificate, keys, issuer)
+    yield starter
+    starter.finish()
+
+
+@pytest.fixture(scope="module")
+def shared_backend(shared):
+    return shared.backend()
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(request, shared, shared_backend):
+    return shared.gateway(shared_backend, change=getattr(request.module, "configure", None))
+
+
+@pytest.fixture
+def backend(shared_backend):
+    shared_backend.reset()
+    return shared_backend
+
+
+@pytest.fixture
+def gateway(shared_gateway):
+    return shared_gateway
+
+
+@pytest.fixture
+def client(shared_gateway):
+    with shared_gateway.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def key(keys):
+    return keys["user"]
+
+
+class Redis:
+    """A real redis-server with nothing on disk."""
+
+    def __init__(self, directory):
+        self.directory, self.port = directory, harness.free_port()
+        self.process = None
+        self.start()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self):
+        import redis
+        self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                                         "--dir", self.directory, "--maxmemory-policy", "noeviction"],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.api = redis.Redis(port=self.port, socket_timeout=2)
+        harness.wait_until(self._answers, 10, "redis-server answers")
+
+    def _answers(self):
+        import redis
+        try:
+            return self.api.ping()
+        except redis.exceptions.RedisError:
+            return False
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    server = Redis(str(tmp_path))
+    yield server
+    server.kill()

@@ -1,0 +1,190 @@
+"""Reload happens inside the living workers: nothing is lost, nothing jumps, a broken file changes nothing."""
+import signal
+import threading
+
+import backend as behave
+from harness import CHAT, Client, command, free_port, make_certificate, make_key, wait_until
+from test_limits import limited, one_limit
+
+
+class Load:
+    """Keep-alive POSTs without any retry; counts what was lost and which connections were closed."""
+
+    def __init__(self, gateway, key, clients=8):
+        self.gateway, self.key, self.clients = gateway, key, clients
+        self.answered, self.problems = 0, []
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def _run(self):
+        try:
+            with self.gateway.client() as client:
+                while not self.over.is_set():
+                    response = client.request("POST", "/v1/chat/completions", key=self.key, body=CHAT)
+                    with self.lock:
+                        self.answered += 1
+                        if response.status != 200 or response.header("connection") == "close":
+                            self.problems.append(repr(response))
+        except Exception as problem:  # whatever it was, a request was lost
+            with self.lock:
+                self.problems.append(repr(problem))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        wait_until(lambda: self.answered >= self.clients or self.problems, 10, "load runs")
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_thirty_reloads_under_keep_alive_posts_lose_nothing(start, keys):
+    def change(config):
+        one_limit(**limited("100000/s", 100000))(config)
+        config["workers"] = 2
+    gateway = start.gateway(change=change)
+    workers = sorted(gateway.workers())
+    with Load(gateway, keys["user"]) as load:
+        for number in range(1, 31):
+            gateway.config["limits"]["per-caller"]["request_burst"] = 100000 + number
+            before = load.answered
+            done = gateway.reload()
+            assert done.returncode == 0, done.stderr
+            wait_until(lambda: load.answered > before + load.clients or load.problems, 10, "requests under the new configuration")
+    assert load.problems == []
+    assert load.answered > 30 * load.clients
+    assert sorted(gateway.workers()) == workers, "the same processes"
+    last = gateway.ask("GET", "/v1/models", key=keys["second"])
+    assert last.header("x-ratelimit-limit-requests") == "100030", "the last limit is in force"
+
+
+def test_hup_reloads_too(start, key):
+    gateway = start.gateway(change=one_limit(**limited("1/h", 10)))
+    gateway.config["limits"]["per-caller"]["request_burst"] = 77
+    gateway.write()
+    gateway.signal(signal.SIGHUP)
+    wait_until(lambda: gateway.ask(key=key).header("x-ratelimit-limit-requests") == "77", 5, "the new limit")
+
+
+def test_a_reload_with_a_broken_file_changes_nothing(start, key):
+    gateway = start.gateway(change=one_limit(**limited("1/h", 10)))
+    with gateway.client() as client:
+        assert client.request(key=key).header("x-ratelimit-remaining-requests") == "9"
+        gateway.write("version: 1\nlisteners:\n  - adress: 127.0.0.1:1\nworkers: [\n")
+        refused = gateway.ctl("reload")
+        assert refused.returncode == 1
+        assert "sallyport.yaml:" in refused.stderr + refused.stdout
+        assert client.request(key=key).header("x-ratelimit-remaining-requests") == "8", "the same connection, the same bucket"
+    gateway.write()
+    assert gateway.ctl("reload").returncode == 0, "and a good one is taken afterwards"
+
+
+def test_a_reload_names_the_line_and_the_nearest_key(start, key):
+    gateway = start.gateway()
+    gateway.config["routes"][0]["metods"] = ["GET"]
+    refused = gateway.reload()
+    text = refused.stderr + refused.stdout
+    assert refused.returncode == 1 and "metods" in text and "methods" in text
+    del gateway.config["routes"][0]["metods"]
+    assert gateway.ask(key=key).status == 200
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_refused_and_the_old_one_serves_on(start, key):
+    gateway = start.gateway()
+    chain, private = make_certificate(gateway.directory, stem="other")
+    gateway.config["listeners"][0]["certificates"] = [{"chain": "server.pem", "key": "other.key"}]
+    assert gateway.reload().returncode == 1
+    assert gateway.ask(key=key).status == 200
+
+
+def test_a_new_certificate_is_served_and_old_connections_live_on(start, key):
+    gateway = start.gateway()
+    old_ca = gateway.cafile
+    with gateway.client() as kept:
+        assert kept.request(key=key).status == 200
+        make_certificate(gateway.directory, stem="renewed")
+        gateway.config["listeners"][0]["certificates"] = [{"chain": "renewed.pem", "key": "renewed.key"}]
+        assert gateway.reload().returncode == 0
+        with Client(gateway.port, gateway.cafile) as fresh:
+            assert fresh.request(key=key).status == 200
+        assert gateway.cafile != old_ca
+        assert kept.request(key=key).status == 200
+
+
+def test_growth_of_a_limit_gives_no_gift_and_shrinking_takes_no_more_than_it_must(start, key):
+    gateway = start.gateway(change=one_limit(**limited("1/h", 10)))
+    with gateway.client() as client:
+        for _ in range(4):
+            client.request(key=key)
+        for burst, expected in ((100, 5), (3, 2), (50, 1)):
+            gateway.config["limits"]["per-caller"]["request_burst"] = burst
+            assert gateway.reload().returncode == 0
+            assert client.request(key=key).header("x-ratelimit-remaining-requests") == str(expected)
+
+
+def test_keys_appear_and_disappear_with_a_reload(start, key):
+    gateway = start.gateway()
+    secret = make_key(gateway.directory + "/keys.yaml", "late")
+    with gateway.client() as client:
+        assert client.request(key=secret).status == 401
+        assert gateway.ctl("reload").returncode == 0
+        assert client.request(key=secret).status == 200
+        revoked = command("key", "revoke", "--file", gateway.directory + "/keys.yaml", secret[3:11])
+        assert revoked.returncode == 0, revoked.stderr
+        assert gateway.ctl("reload").returncode == 0
+        assert client.request(key=secret).status == 401
+
+
+def test_an_exchange_keeps_the_snapshot_it_began_with(start, key):
+    backend, other = start.backend(), start.backend()
+    gateway = start.gateway(backend)
+    held = behave.Held()
+    held.put("data: 1\n\n")
+    backend.on("/v1/held", held)
+    with gateway.client() as client:
+        client.send_request("GET", "/v1/held", key=key)
+        client.read_head()
+        assert client.read_chunk() == b"data: 1\n\n"
+        gateway.config["pools"]["main"]["servers"] = [{"url": other.url}]
+        gateway.config["routes"] = gateway.config["routes"][:1]
+        assert gateway.reload().returncode == 0
+        held.put("data: 2\n\n")
+        assert client.read_chunk() == b"data: 2\n\n"
+        held.put(None)
+        assert client.read_chunk() == b""
+        assert client.request("GET", "/v1/echo", key=key).status == 200
+        assert len(other.requests) == 1
+
+
+def test_listeners_come_and_go_with_a_reload(start, key):
+    gateway = start.gateway()
+    more = free_port()
+    gateway.config["listeners"].append({**gateway.config["listeners"][0], "address": f"127.0.0.1:{more}"})
+    assert gateway.reload().returncode == 0
+    with Client(more, gateway.cafile) as client:
+        assert client.request(key=key).status == 200
+    gateway.config["listeners"].pop()
+    assert gateway.reload().returncode == 0
+
+    def refused():
+        try:
+            Client(more, gateway.cafile).close()
+        except OSError:
+            return True
+        return False
+    wait_until(refused, 5, "the port is closed")
+    assert gateway.ask(key=key).status == 200
+
+
+def test_the_number_of_workers_follows_a_reload(start, key):
+    gateway = start.gateway()
+    with gateway.client() as client:
+        assert client.request(key=key).status == 200
+        gateway.config["workers"] = 3
+        assert gateway.reload().returncode == 0
+        wait_until(lambda: len(gateway.workers()) == 3, 5, "three workers")
+        assert client.request(key=key).status == 200

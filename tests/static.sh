@@ -1,0 +1,94 @@
+#!/bin/sh
+# tests/static.sh [BUILD [CLANG_BUILD]]: what can be said about the code without running it. Both are configured meson directories,
+# of a gcc and of a clang build (for their compile_commands.json).
+# One line per check: "ok …" or "FAILED …", then what was found; the status is 1 when any failed.
+# shellcheck disable=SC2046,SC2317
+set -eu
+cd "$(dirname "$0")/.."
+build=${1:-build}
+clang_build=${2:-$build}
+failed=0
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+
+check() { # name, then a command that succeeds when there is nothing to say
+    name=$1
+    shift
+    if "$@" >"$out" 2>&1; then
+        echo "ok $name"
+    else
+        echo "FAILED $name"
+        head -n 60 "$out" | sed 's/^/    /'
+        failed=1
+    fi
+}
+
+sources() { find src include tests/unit tests/fuzz -name '*.[ch]' | sort; }
+scripts() { find tests conf bench .ci \( -name '*.sh' -o -path '.ci/run' \) -not -path '*/node_modules/*' | sort; }
+texts() {
+    find src include tests conf bench doc systemd README.md meson.build .ci -type f -not -path '*/node_modules/*' -not -path '*/corpus-*' \
+        -not -name '*.pyc' 2>/dev/null
+}
+none_found() { ! grep -nE "$@"; }
+
+banned='(^|[^_[:alnum:]>.])(strcpy|strcat|stpcpy|strncpy|strncat|sprintf|vsprintf|strtok|strtok_r|atoi|atol|atoll|gets|alloca|system|popen|tmpnam|mktemp|rand|srand|gethostbyname|inet_ntoa)[[:space:]]*\('
+no_banned_function() { ! sources | xargs grep -nE "$banned" | grep -vE ':[0-9]+:[[:space:]]*(/?\*|//)'; }
+
+# A name of one machine's folder in a file says that it only works there.
+no_foreign_path() { none_found '(/h[o]me/|/w[o]rk/|/r[o]ot/)' $(texts); }
+
+files_are_short() {
+    sources | grep -E '^(src|include)/' | xargs wc -l |
+        awk '$2 != "total" && $1 > 600 {print $2 ": " $1 " lines"; bad = 1} END {exit bad}'
+}
+
+# What the design promises about who does what, where a search can tell.
+worker_starts_nothing() {
+    none_found '\b(execv|execve|execvp|fork|vfork|posix_spawn|clone)[[:space:]]*\(' $(find src/base src/loop src/http src/net src/identity \
+        src/limit src/upstream src/account src/exchange -name '*.c')
+}
+parsers_do_no_io() { none_found '\b(socket|connect|accept|recv|send|open|fopen|read|write)[[:space:]]*\(' $(find src/http -name '*.c'); }
+
+# flawfinder's format and access() findings are matters of its word list: the compiler checks formats (-Wformat=2) and does it better.
+flawfinder_finds_nothing() {
+    ! flawfinder -F --quiet --dataonly --singleline --minlevel=4 src include |
+        grep -vE '\((format|race|shell)\) (v?s?n?f?printf|access|chown|readlink|execve?):?'
+}
+
+cppcheck_finds_nothing() { # leaks: it does not follow __attribute__((cleanup))
+    cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 --std=c11 --library=posix -D_GNU_SOURCE -D__x86_64__ \
+        --suppress=missingIncludeSystem --suppress=resourceLeak --suppress=memleak --suppress=legacyUninitvar --suppress=getgrnamCalled --suppress=getpwnamCalled \
+        --suppress=pointerOutOfBoundsCond '-Djson_array_foreach(a,i,v)=for (i = 0; (v = json_array_get(a, i)); i++)' \
+        '-Djson_object_foreach(o,k,v)=for (void *at = json_object_iter(o); (k = json_object_iter_key(at)) && (v = json_object_iter_value(at)); )' \
+        -j 2 -I include src
+}
+
+tidy_checks='-*,clang-analyzer-core.*,-clang-analyzer-core.NonNullParamChecker,clang-analyzer-security.FloatLoopCounter,bugprone-*,readability-function-size'
+for check_off in easily-swappable-parameters reserved-identifier narrowing-conversions implicit-widening-of-multiplication-result \
+    assignment-in-if-condition branch-clone not-null-terminated-result macro-parentheses sizeof-expression; do
+    tidy_checks="$tidy_checks,-bugprone-$check_off"
+done
+clang_tidy() {
+    find src -name '*.c' | sort | xargs -P 2 -n 6 timeout 300 clang-tidy -p "$clang_build" --quiet --warnings-as-errors='*' --config="{
+        Checks: '$tidy_checks', CheckOptions: [{key: readability-function-size.LineThreshold, value: 60},
+        {key: readability-function-size.StatementThreshold, value: 200}, {key: readability-function-size.BranchThreshold, value: 60},
+        {key: readability-function-size.ParameterThreshold, value: 12}]}"
+}
+
+python_parses() {
+    find tests bench -name '*.py' -not -path '*/node_modules/*' -print0 |
+        xargs -0 python3 -c 'import ast, sys; [ast.parse(open(path).read(), path) for path in sys.argv[1:]]'
+}
+
+check "shellcheck" shellcheck -s sh $(scripts)
+check "python files parse" python_parses
+check "no banned function" no_banned_function
+check "no path of one machine" no_foreign_path
+check "no file of more than 600 lines" files_are_short
+check "what the worker is made of starts no program" worker_starts_nothing
+check "the parsers do no input or output" parsers_do_no_io
+check "flawfinder" flawfinder_finds_nothing
+check "cppcheck" cppcheck_finds_nothing
+check "gcc -fanalyzer" python3 tests/analyzer.py "$build"
+check "clang-tidy" clang_tidy
+exit $failed

@@ -1,0 +1,447 @@
+/* The metrics address and the admin socket, asked by libcurl. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <jansson.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+
+#include <sallyport/admin.h>
+
+#include "peer.h"
+
+struct fixture {
+    struct sp_loop *loop;
+    struct sp_endpoints *endpoints;
+    struct sp_admin_view view;
+    struct sp_config config;
+    struct sp_counters *counters;
+    struct sp_server_config servers[1];
+    struct sp_pool_config pools[1];
+    struct sp_route_config routes[1];
+    struct sp_limit_config limits[1];
+    void *segment;
+    char socket_path[64];
+    uint16_t metrics_port;
+    /* what act() was asked, and what it says */
+    enum sp_admin_action action;
+    uint32_t argument;
+    uint64_t id;
+    unsigned acts;
+    int act_result;
+};
+
+static int act(void *owner, enum sp_admin_action action, uint32_t argument, uint64_t *ret_id) {
+    struct fixture *fixture = owner;
+    fixture->acts++;
+    fixture->action = action;
+    fixture->argument = argument;
+    *ret_id = ++fixture->id;
+    return fixture->act_result;
+}
+
+static int listen_on_path(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unlink(path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    return fd;
+}
+
+static int set_up(void **state) {
+    static struct fixture fixture;
+    fixture = (struct fixture){
+        .servers = {{.url.text = "http://10.0.0.1:8000", .host = "10.0.0.1", .slot = 0}},
+        .routes = {{.name = "<chat>", .slot = 0}},
+        .limits = {{.name = "per-caller", .slot = 0}},
+    };
+    fixture.pools[0] = (struct sp_pool_config){.name = "llama", .servers = fixture.servers, .n_servers = 1};
+    fixture.config = (struct sp_config){.refs = 1000, .generation = 3, .path = "/etc/sallyport/sallyport.yaml", .workers = 1, .pools = fixture.pools,
+                                        .n_pools = 1, .routes = fixture.routes, .n_routes = 1, .limits = fixture.limits, .n_limits = 1,
+                                        .admin = {.socket.text = "admin.sock", .metrics.text = "127.0.0.1:0"}};
+    sp_log_set_fd(-1);
+    fixture.segment = mmap(NULL, sp_counters_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_int_equal(sp_counters_open(fixture.segment, &fixture.counters), 0);
+    sp_counters_begin(fixture.counters, 0);
+    sp_count_request(fixture.counters, 0, 0, 0, 200, 1500, 1000);
+    sp_count_limit(fixture.counters, 0, 0, SP_OUTCOME_REFUSED);
+    fixture.view = (struct sp_admin_view){.config = &fixture.config, .counters = fixture.counters, .started_wall_ms = sp_wall_ms() - 5000,
+                                          .status = {.generation = 3, .n = 1}, .processes = {{.role = SP_ROLE_WORKER, .pid = 77}}};
+    assert_int_equal(sp_loop_new(&fixture.loop), 0);
+    assert_int_equal(sp_endpoints_new(fixture.loop, &fixture.view, act, &fixture, &fixture.endpoints), 0);
+    assert_int_equal(sp_endpoints_configure(fixture.endpoints), 0);
+    snprintf(fixture.socket_path, sizeof fixture.socket_path, "/tmp/sp-admin-test-%d.sock", (int)getpid());
+    assert_int_equal(sp_endpoints_open(fixture.endpoints, SP_ENDPOINT_ADMIN, listen_on_path(fixture.socket_path)), 0);
+    assert_int_equal(sp_endpoints_open(fixture.endpoints, SP_ENDPOINT_METRICS, listen_on_loopback(&fixture.metrics_port)), 0);
+    *state = &fixture;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct fixture *fixture = *state;
+    sp_endpoints_free(fixture->endpoints);
+    sp_counters_free(fixture->counters);
+    munmap(fixture->segment, sp_counters_segment_size());
+    sp_loop_free(fixture->loop);
+    unlink(fixture->socket_path);
+    return 0;
+}
+
+/* ---- Asking ---- */
+
+struct answer {
+    long status;
+    char body[64 * 1024], headers[4096];
+    size_t len, headers_len;
+};
+
+struct question {
+    CURLM *multi;
+    CURL *easy;
+    struct curl_slist *headers;
+    struct answer *answer;
+};
+
+static size_t keep_body(char *bytes, size_t size, size_t n, void *owner) {
+    struct answer *answer = owner;
+    assert_true(answer->len + n < sizeof answer->body);
+    memcpy(answer->body + answer->len, bytes, n);
+    answer->body[answer->len += n] = '\0';
+    return n;
+}
+
+static size_t keep_header(char *bytes, size_t size, size_t n, void *owner) {
+    struct answer *answer = owner;
+    assert_true(answer->headers_len + n < sizeof answer->headers);
+    memcpy(answer->headers + answer->headers_len, bytes, n);
+    answer->headers[answer->headers_len += n] = '\0';
+    return n;
+}
+
+static struct question begin(struct fixture *fixture, enum sp_endpoint_kind kind, const char *method, const char *path, const char *body,
+                             const char *header, struct answer *answer) {
+    char url[256];
+    *answer = (struct answer){0};
+    struct question question = {.multi = curl_multi_init(), .easy = curl_easy_init(), .answer = answer};
+    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", kind == SP_ENDPOINT_METRICS ? fixture->metrics_port : 80, path);
+    curl_easy_setopt(question.easy, CURLOPT_URL, url);
+    if (kind == SP_ENDPOINT_ADMIN)
+        curl_easy_setopt(question.easy, CURLOPT_UNIX_SOCKET_PATH, fixture->socket_path);
+    if (body)
+        curl_easy_setopt(question.easy, CURLOPT_COPYPOSTFIELDS, body);
+    if (strcmp(method, "HEAD") == 0)
+        curl_easy_setopt(question.easy, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(question.easy, CURLOPT_CUSTOMREQUEST, method);
+    if (header)
+        question.headers = curl_slist_append(NULL, header);
+    curl_easy_setopt(question.easy, CURLOPT_HTTPHEADER, question.headers);
+    curl_easy_setopt(question.easy, CURLOPT_WRITEFUNCTION, keep_body);
+    curl_easy_setopt(question.easy, CURLOPT_WRITEDATA, answer);
+    curl_easy_setopt(question.easy, CURLOPT_HEADERFUNCTION, keep_header);
+    curl_easy_setopt(question.easy, CURLOPT_HEADERDATA, answer);
+    curl_easy_setopt(question.easy, CURLOPT_NOPROXY, "*");
+    assert_int_equal(curl_multi_add_handle(question.multi, question.easy), CURLM_OK);
+    return question;
+}
+
+/* A turn of both sides; false when the transfer has ended. */
+static bool turn(struct fixture *fixture, struct question *question) {
+    int running = 0;
+    assert_int_equal(curl_multi_perform(question->multi, &running), CURLM_OK);
+    assert_int_equal(sp_loop_turn(fixture->loop, 1), 0);
+    return running > 0;
+}
+
+static void end(struct question *question) {
+    curl_easy_getinfo(question->easy, CURLINFO_RESPONSE_CODE, &question->answer->status);
+    curl_multi_remove_handle(question->multi, question->easy);
+    curl_easy_cleanup(question->easy);
+    curl_multi_cleanup(question->multi);
+    curl_slist_free_all(question->headers);
+}
+
+static long ask(struct fixture *fixture, enum sp_endpoint_kind kind, const char *method, const char *path, const char *body,
+                struct answer *answer) {
+    struct question question = begin(fixture, kind, method, path, body, NULL, answer);
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    return answer->status;
+}
+
+static struct answer answer;
+
+static json_t *json_of(const struct answer *from) {
+    json_t *object = json_loads(from->body, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(object);
+    return object;
+}
+
+static void assert_outcome(const struct answer *from, bool ok, const char *message, size_t n_errors) {
+    json_t *object = json_of(from);
+    assert_int_equal(json_is_true(json_object_get(object, "ok")), ok);
+    assert_string_equal(json_string_value(json_object_get(object, "message")), message);
+    assert_true(json_is_array(json_object_get(object, "errors")));
+    assert_int_equal(json_array_size(json_object_get(object, "errors")), n_errors);
+    json_decref(object);
+}
+
+/* ---- What is promised ---- */
+
+static void the_metrics_address_shows_metrics_and_health_and_nothing_else(void **state) {
+    struct fixture *fixture = *state;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/healthz", NULL, &answer), 200);
+    assert_string_equal(answer.body, "ok\n");
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/metrics", NULL, &answer), 200);
+    assert_non_null(strstr(answer.body, "sallyport_requests_total{route=\"<chat>\",pool=\"llama\",code=\"200\"} 1\n"));
+    assert_non_null(strcasestr(answer.headers, "content-type: text/plain; version=0.0.4"));
+    static const char *const hidden[] = {"/", "/api/v1/status", "/api/v1/backends", "/api/v1/reload", "/api/v1/openapi.json", "/metrics/", "/x",
+                                         "/metrics/../api/v1/status", "//metrics", "/%6detrics", "/metrics%00"};
+    for (size_t i = 0; i < SP_COUNT(hidden); i++)
+        assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", hidden[i], NULL, &answer), 404);
+    static const char *const methods[] = {"POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW"};
+    for (size_t i = 0; i < SP_COUNT(methods); i++) {
+        assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, methods[i], "/metrics", NULL, &answer), 405);
+        assert_non_null(strcasestr(answer.headers, "\nallow: GET\r\n"));
+    }
+    assert_int_equal(fixture->acts, 0);
+}
+
+static void ready_means_configured_with_a_worker_and_not_draining(void **state) {
+    struct fixture *fixture = *state;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 200);
+    fixture->view.status.draining = 1;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
+    assert_string_equal(answer.body, "draining\n");
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/healthz", NULL, &answer), 200);
+    fixture->view.status.draining = 0;
+    fixture->view.processes[0].pid = 0;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
+    fixture->view.processes[0].pid = 77;
+    fixture->view.processes[0].role = SP_ROLE_CONTROL;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
+    fixture->view.processes[0].role = SP_ROLE_WORKER;
+    fixture->view.config = NULL;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/metrics", NULL, &answer), 503);
+    fixture->view.config = &fixture->config;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 200);
+}
+
+static void the_status_is_json_with_what_is_configured_and_counted(void **state) {
+    struct fixture *fixture = *state;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/api/v1/status", NULL, &answer), 200);
+    json_t *status = json_of(&answer);
+    assert_string_equal(json_string_value(json_object_get(status, "version")), SP_VERSION);
+    assert_int_equal(json_integer_value(json_object_get(status, "generation")), 3);
+    assert_true(json_integer_value(json_object_get(status, "uptime_s")) >= 5);
+    assert_true(json_is_true(json_object_get(status, "ready")));
+    json_t *route = json_array_get(json_object_get(status, "routes"), 0), *limit = json_array_get(json_object_get(status, "limits"), 0);
+    assert_string_equal(json_string_value(json_object_get(route, "name")), "<chat>");
+    assert_int_equal(json_integer_value(json_object_get(route, "requests")), 1);
+    assert_int_equal(json_integer_value(json_object_get(limit, "refused")), 1);
+    json_t *process = json_array_get(json_object_get(status, "processes"), 0);
+    assert_int_equal(json_integer_value(json_object_get(process, "pid")), 77);
+    assert_string_equal(json_string_value(json_object_get(process, "role")), "worker");
+    assert_true(json_is_false(json_object_get(json_object_get(status, "redis"), "configured")));
+    json_decref(status);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/api/v1/backends", NULL, &answer), 200);
+    json_t *backends = json_of(&answer), *backend = json_array_get(json_object_get(backends, "backends"), 0);
+    assert_string_equal(json_string_value(json_object_get(backend, "server")), "http://10.0.0.1:8000");
+    assert_true(json_is_true(json_object_get(backend, "up")));
+    json_decref(backends);
+}
+
+static void every_resource_is_in_the_openapi_document_and_every_path_of_it_exists(void **state) {
+    struct fixture *fixture = *state;
+    static struct answer asked;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/api/v1/openapi.json", NULL, &answer), 200);
+    json_t *document = json_of(&answer), *operations;
+    assert_string_equal(json_string_value(json_object_get(document, "openapi")), "3.1.0");
+    const char *path;
+    size_t paths = 0;
+    json_object_foreach(json_object_get(document, "paths"), path, operations) {
+        paths++;
+        bool reads = json_object_get(operations, "get") != NULL;
+        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, reads ? "GET" : "TRACE", path, NULL, &asked), reads ? 200 : 405);
+        const char *other = json_object_get(operations, "post") ? "\nallow: POST\r\n" : "\nallow: PUT\r\n";
+        assert_true(reads || strcasestr(asked.headers, other));
+    }
+    assert_int_equal(paths, 9); /* all but the page */
+    json_decref(document);
+}
+
+static void the_page_shows_everything_escaped_under_a_strict_policy(void **state) {
+    struct fixture *fixture = *state;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/", NULL, &answer), 200);
+    assert_non_null(strcasestr(answer.headers, "content-security-policy: default-src 'none'; style-src 'nonce-"));
+    assert_non_null(strcasestr(answer.headers, "content-type: text/html"));
+    assert_non_null(strstr(answer.body, "&lt;chat&gt;"));
+    assert_null(strstr(answer.body, "<chat>"));
+    assert_null(strstr(answer.body, "<script"));
+    assert_null(strstr(answer.body, "src="));
+    assert_null(strstr(answer.body, "href="));
+    assert_non_null(strstr(answer.body, SP_VERSION));
+    assert_non_null(strstr(answer.body, "http://10.0.0.1:8000"));
+    assert_non_null(strstr(answer.body, "per-caller"));
+    const char *nonce = strstr(answer.headers, "'nonce-") + 7;
+    assert_memory_equal(strstr(answer.body, "nonce=\"") + 7, nonce, 22);
+    char first[22];
+    memcpy(first, nonce, 22);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/", NULL, &answer), 200);
+    assert_memory_not_equal(first, strstr(answer.headers, "'nonce-") + 7, 22);
+}
+
+static void an_action_waits_for_the_supervisors_answer(void **state) {
+    struct fixture *fixture = *state;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/reload", "", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    assert_int_equal(fixture->action, SP_ADMIN_RELOAD);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/healthz", NULL, &(struct answer){0}), 200); /* nobody else waits */
+    for (int i = 0; i < 20; i++)
+        assert_true(turn(fixture, &question));
+    sp_endpoints_answer(fixture->endpoints, fixture->id + 1, true, SP_SPAN("somebody else's"));
+    assert_true(turn(fixture, &question));
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN("generation 4 is in force\n"));
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_int_equal(answer.status, 200);
+    assert_outcome(&answer, true, "generation 4 is in force", 0);
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN("once more")); /* harmless */
+}
+
+static void a_refused_reload_says_every_error(void **state) {
+    struct fixture *fixture = *state;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/reload", "", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    sp_endpoints_answer(fixture->endpoints, fixture->id, false, SP_SPAN("a.yaml:1:2: unknown key\na.yaml:3:4: \"bad\" \xff type\n"));
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_int_equal(answer.status, 422);
+    assert_outcome(&answer, false, "a.yaml:1:2: unknown key", 2);
+    assert_non_null(strstr(answer.body, "a.yaml:3:4: \\\"bad\\\" \xef\xbf\xbd type"));
+}
+
+static void the_log_level_is_taken_from_the_body(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const wrong[] = {"", "{}", "{\"level\":\"loud\"}", "{\"level\":3}", "[]", "{\"level\":\"info\",\"level\":\"debug\"}", "level=info"};
+    for (size_t i = 0; i < SP_COUNT(wrong); i++)
+        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "PUT", "/api/v1/loglevel", wrong[i], &answer), 400);
+    assert_int_equal(fixture->acts, 0);
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "PUT", "/api/v1/loglevel", "{\"level\":\"debug\"}", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    assert_int_equal(fixture->action, SP_ADMIN_LOGLEVEL);
+    assert_int_equal(fixture->argument, SP_LOG_DEBUG);
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN(""));
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_outcome(&answer, true, "done", 0);
+}
+
+static void a_body_that_is_too_large_is_refused(void **state) {
+    struct fixture *fixture = *state;
+    static char body[20000];
+    memset(body, ' ', sizeof body - 1);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "PUT", "/api/v1/loglevel", body, &answer), 413);
+    assert_int_equal(fixture->acts, 0);
+}
+
+static void a_supervisor_that_cannot_be_asked_is_said_at_once(void **state) {
+    struct fixture *fixture = *state;
+    fixture->act_result = -ENOBUFS;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/drain", "", &answer), 503);
+    assert_int_equal(fixture->action, SP_ADMIN_DRAIN);
+}
+
+static void a_page_from_elsewhere_cannot_act_through_a_forwarded_socket(void **state) {
+    struct fixture *fixture = *state;
+    struct question question =
+        begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/drain", "", "Origin: http://evil.example", &answer);
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_int_equal(answer.status, 403);
+    assert_int_equal(fixture->acts, 0);
+}
+
+static void whoever_waits_when_control_ends_is_told(void **state) {
+    struct fixture *fixture = *state;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/drain", "", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    sp_endpoints_free(fixture->endpoints);
+    fixture->endpoints = NULL;
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_int_equal(answer.status, 503);
+}
+
+static void a_client_that_leaves_while_waiting_costs_nothing(void **state) {
+    struct fixture *fixture = *state;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/reload", "", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    end(&question);
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN("done"));
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/healthz", NULL, &answer), 200);
+}
+
+static void a_socket_replaced_under_a_waiting_reload_still_answers_it(void **state) {
+    struct fixture *fixture = *state;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/reload", "", NULL, &answer);
+    while (fixture->acts == 0)
+        assert_true(turn(fixture, &question));
+    assert_int_equal(sp_endpoints_open(fixture->endpoints, SP_ENDPOINT_ADMIN, listen_on_path(fixture->socket_path)), 0);
+    for (int i = 0; i < 5; i++)
+        assert_true(turn(fixture, &question));
+    static struct answer other;
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/healthz", NULL, &other), 200); /* by the new one */
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN("done"));
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_int_equal(answer.status, 200);
+}
+
+static void an_address_the_configuration_no_longer_names_closes(void **state) {
+    struct fixture *fixture = *state;
+    fixture->config.admin.metrics.text = NULL;
+    assert_int_equal(sp_endpoints_configure(fixture->endpoints), 0);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/healthz", NULL, &answer), 0); /* nobody listens */
+    assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "GET", "/healthz", NULL, &answer), 200);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_metrics_address_shows_metrics_and_health_and_nothing_else, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(ready_means_configured_with_a_worker_and_not_draining, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_status_is_json_with_what_is_configured_and_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_resource_is_in_the_openapi_document_and_every_path_of_it_exists, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_page_shows_everything_escaped_under_a_strict_policy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_action_waits_for_the_supervisors_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refused_reload_says_every_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_log_level_is_taken_from_the_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_body_that_is_too_large_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_supervisor_that_cannot_be_asked_is_said_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_page_from_elsewhere_cannot_act_through_a_forwarded_socket, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(whoever_waits_when_control_ends_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_client_that_leaves_while_waiting_costs_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_socket_replaced_under_a_waiting_reload_still_answers_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_address_the_configuration_no_longer_names_closes, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

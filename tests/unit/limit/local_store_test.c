@@ -1,0 +1,550 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "judge.h"
+#include "local_store.h"
+#include "local_table.h"
+#include "segment.h"
+
+#define START_US (UINT64_C(1) << 32)
+#define HOUR_US (UINT64_C(3600) * SP_MICRO)
+
+struct world {
+    void *segment;
+    struct sp_local_store store;
+    uint64_t now, generation;
+};
+
+static struct world *the_world;
+static uint64_t world_clock(void) { return the_world->now; }
+
+static int set_up(void **state) {
+    struct world *world = calloc(1, sizeof *world);
+    world->segment = segment_new();
+    world->now = START_US;
+    sp_local_open(world->segment, world_clock, &world->store);
+    the_world = world;
+    *state = world;
+    return 0;
+}
+static int tear_down(void **state) {
+    struct world *world = *state;
+    segment_free(world->segment);
+    free(world);
+    return 0;
+}
+
+/* The bucket's cell; NULL: none. */
+static struct sp_cell *cell_of(struct sp_local_segment *segment, struct sp_local_bucket bucket) {
+    uint64_t first = (bucket.key >> ROW_BITS) & (TABLE_CELLS - 1) & ~UINT64_C(3);
+    for (size_t i = 0; i < WINDOW; i++)
+        if (segment->cells[(first + i) & (TABLE_CELLS - 1)].key == bucket.key)
+            return &segment->cells[(first + i) & (TABLE_CELLS - 1)];
+    return NULL;
+}
+
+static void publish(struct world *world, unsigned slot, uint64_t amount, uint64_t period_us, uint64_t burst) {
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, slot, ++world->generation, &(struct sp_rate){amount, period_us}, burst, world->now);
+}
+
+static struct sp_local_bucket bucket_named(unsigned slot, uint64_t subject) {
+    static const struct sp_hash_key key = {1, 2};
+    return sp_local_name(SP_SPACE_LOCAL, slot, sp_hash(&key, &subject, sizeof subject));
+}
+
+static struct sp_limit_answer take(struct world *world, struct sp_local_bucket bucket, uint64_t cost) {
+    struct sp_limit_answer answer;
+    struct sp_local_taken taken;
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, cost, &answer, &taken), 0);
+    return answer;
+}
+static bool admits(struct world *world, struct sp_local_bucket bucket, uint64_t cost) { return take(world, bucket, cost).bucket.admitted; }
+
+static uint64_t remaining(struct world *world, struct sp_local_bucket bucket) {
+    struct sp_limit_answer answer;
+    assert_int_equal(sp_local_peek(&world->store, bucket, world->now, 1, &answer, NULL), 0);
+    return answer.bucket.remaining;
+}
+
+/* ---- One process: the same arithmetic ---- */
+
+/* The bucket at the rate that the cost in units stands for, which is the configured one where the division is whole. */
+static void it_decides_exactly_as_the_pure_bucket(void **state) {
+    struct world *world = *state;
+    static const struct sp_rate rates[] = {{600, 60000000}, {7, 1000000}, {1000, 1000000}, {11, 60000000}, {100, 3600000000}, {3, 100}};
+    uint64_t seed = 11;
+    for (unsigned slot = 0; slot < SP_COUNT(rates); slot++) {
+        uint64_t burst = 1 + dice_below(&seed, 40), units = rates[slot].period_us * 64;
+        uint64_t cost_units = units / rates[slot].amount + (units % rates[slot].amount != 0);
+        struct sp_bucket_policy policy = {.rate = {64, cost_units}, .burst = burst};
+        struct judge judge = {0};
+        publish(world, slot, rates[slot].amount, rates[slot].period_us, burst);
+        struct sp_local_bucket name = bucket_named(slot, 1);
+        struct sp_bucket bucket;
+        sp_bucket_fill(&policy, world->now, &bucket);
+        for (int i = 0; i < 1000; i++) {
+            world->now += dice_below(&seed, 3 * rates[slot].period_us / rates[slot].amount + 2);
+            uint64_t cost = dice_below(&seed, burst + 2);
+            struct sp_bucket_answer pure = sp_bucket_take(&policy, world->now, cost, &bucket);
+            struct sp_bucket_answer here = take(world, name, cost).bucket;
+            assert_int_equal(here.admitted, pure.admitted);
+            assert_int_equal(here.never, pure.never);
+            assert_int_equal(here.remaining, pure.remaining);
+            assert_in_range(here.reset_us, pure.reset_us ? pure.reset_us - 1 : 0, pure.reset_us + 1);
+            if (!pure.never)
+                assert_in_range(here.retry_us, pure.retry_us ? pure.retry_us - 1 : 0, pure.retry_us + 1);
+            if (here.admitted)
+                judge_note(&judge, world->now, cost);
+        }
+        assert_true(judge.n > 50);
+        assert_int_equal(judge_violations(&judge, rates[slot], burst), 0);
+        judge_free(&judge);
+    }
+}
+
+static void it_admits_at_most_the_configured_rate_and_less_by_one_unit_per_token_at_most(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 999983, SP_MICRO, 1000); /* 64.0011 units per token: kept as 65 */
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    struct judge judge = {0};
+    for (uint64_t i = 0; i < 200; i++, world->now += 10)
+        for (int n = 0; n < 30 && admits(world, bucket, 1); n++)
+            judge_note(&judge, world->now, 1);
+    assert_int_equal(judge_violations(&judge, (struct sp_rate){999983, SP_MICRO}, 1000), 0);
+    assert_true(judge.n >= 1000 + 1990 * 64 / 65 - 1);
+    judge_free(&judge);
+}
+
+static void a_client_that_waits_as_told_succeeds_and_not_before(void **state) {
+    struct world *world = *state;
+    uint64_t seed = 12;
+    for (unsigned slot = 0; slot < 50; slot++) {
+        publish(world, slot, 1 + dice_below(&seed, 1000), 60 * SP_MICRO, 1 + dice_below(&seed, 5));
+        struct sp_local_bucket bucket = bucket_named(slot, 1);
+        while (admits(world, bucket, 1))
+            world->now += dice_below(&seed, 5);
+        uint64_t retry = take(world, bucket, 1).bucket.retry_us;
+        assert_true(retry > 0);
+        world->now += retry - 1;
+        assert_false(admits(world, bucket, 1));
+        world->now += 1;
+        assert_true(admits(world, bucket, 1));
+    }
+}
+
+static void an_unpublished_limit_is_said_to_be_unknown(void **state) {
+    struct world *world = *state;
+    struct sp_limit_answer answer;
+    struct sp_local_taken taken;
+    assert_int_equal(sp_local_take(&world->store, bucket_named(9, 1), world->now, 1, &answer, &taken), -ENOENT);
+    assert_int_equal(sp_local_peek(&world->store, bucket_named(9, 1), world->now, 1, &answer, NULL), -ENOENT);
+}
+
+static void a_stale_clock_of_another_worker_gives_nothing(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 10, SP_MICRO, 5);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    assert_true(admits(world, bucket, 5));
+    world->now -= HOUR_US;
+    assert_false(admits(world, bucket, 1));
+    world->now += HOUR_US;
+    assert_false(admits(world, bucket, 1));
+    world->now += SP_MICRO / 10;
+    assert_true(admits(world, bucket, 1));
+}
+
+static void limits_subjects_and_spaces_have_buckets_of_their_own(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, HOUR_US, 1);
+    publish(world, 1, 1, HOUR_US, 1);
+    sp_local_publish(&world->store, SP_SPACE_SHARE, 0, 1, &(struct sp_rate){1, HOUR_US}, 1, world->now);
+    assert_true(admits(world, bucket_named(0, 1), 1));
+    assert_false(admits(world, bucket_named(0, 1), 1));
+    assert_true(admits(world, bucket_named(0, 2), 1));
+    assert_true(admits(world, bucket_named(1, 1), 1));
+    assert_true(admits(world, sp_local_name(SP_SPACE_SHARE, 0, bucket_named(0, 1).key), 1));
+}
+
+/* ---- Giving back ---- */
+
+static void what_is_given_back_is_exactly_what_was_taken(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 7, SP_MICRO, 10);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    assert_true(admits(world, bucket, 6));
+    struct sp_cell before = *cell_of(world->segment, bucket);
+    struct sp_limit_answer answer;
+    struct sp_local_taken taken;
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, 4, &answer, &taken), 0);
+    assert_false(admits(world, bucket, 1));
+    sp_local_give_back(&world->store, &taken);
+    assert_memory_equal(cell_of(world->segment, bucket), &before, sizeof before);
+}
+
+static void what_the_bucket_has_forgotten_is_not_given_back(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 10, SP_MICRO, 10);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    struct sp_limit_answer answer;
+    struct sp_local_taken taken;
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, 5, &answer, &taken), 0);
+    world->now += SP_MICRO; /* full again */
+    assert_true(admits(world, bucket, 10));
+    sp_local_give_back(&world->store, &taken);
+    assert_false(admits(world, bucket, 1));
+}
+
+/* ---- Reload ---- */
+
+static void growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 10, SP_MICRO, 10);
+    assert_true(admits(world, bucket, 8));
+    world->now += SP_MICRO / 10; /* one more at the old rate */
+    publish(world, 0, 100, SP_MICRO, 100);
+    assert_int_equal(remaining(world, bucket), 3);
+    world->now += SP_MICRO / 2;
+    assert_int_equal(remaining(world, bucket), 53);
+    publish(world, 0, 10, SP_MICRO, 10);
+    assert_int_equal(remaining(world, bucket), 10);
+    assert_true(admits(world, bucket, 4));
+    publish(world, 0, 100, SP_MICRO, 100);
+    assert_int_equal(remaining(world, bucket), 6);
+    publish(world, 0, 10, SP_MICRO, 10);
+    assert_int_equal(remaining(world, bucket), 6);
+}
+
+static void a_refused_client_accrues_at_the_new_rate_from_the_reload_on(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, HOUR_US, 1);
+    assert_true(admits(world, bucket, 1));
+    publish(world, 0, 10, SP_MICRO, 1);
+    uint64_t retry = take(world, bucket, 1).bucket.retry_us;
+    assert_in_range(retry, 1, SP_MICRO / 10);
+    world->now += retry;
+    assert_true(admits(world, bucket, 1));
+}
+
+static void an_older_generation_follows_the_policy_in_force(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 8, &(struct sp_rate){1, HOUR_US}, 3, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 7, &(struct sp_rate){1, HOUR_US}, 100, world->now);
+    assert_int_equal(take(world, bucket, 1).burst, 3);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 8, &(struct sp_rate){1, HOUR_US}, 100, world->now);
+    assert_int_equal(take(world, bucket, 1).burst, 3);
+}
+
+/* The pure bucket goes through the same thousand changes: many times round the ring of policies. */
+static void a_thousand_reloads_never_make_a_level_jump(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(3, 1), untouched = bucket_named(3, 2);
+    struct sp_bucket_policy policy = {.rate = {64, 6400}, .burst = 50};
+    struct sp_bucket pure;
+    uint64_t seed = 13;
+    publish(world, 3, 10000, SP_MICRO, 50);
+    sp_bucket_fill(&policy, world->now, &pure);
+    assert_true(admits(world, bucket, 20));
+    assert_true(admits(world, untouched, 1)); /* full in 100 µs; nobody looks at it until the end */
+    assert_true(sp_bucket_take(&policy, world->now, 20, &pure).admitted);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t cost_us = 100 + dice_below(&seed, 100), burst = 20 + dice_below(&seed, 60);
+        struct sp_bucket_policy next = {.rate = {64, cost_us * 64}, .burst = burst};
+        world->now += dice_below(&seed, 200);
+        publish(world, 3, 1, cost_us, burst);
+        sp_bucket_change(&policy, &next, world->now, &pure);
+        policy = next;
+        struct sp_limit_answer here = take(world, bucket, 1);
+        struct sp_bucket_answer there = sp_bucket_take(&policy, world->now, 1, &pure);
+        /* Each change rounds what is missing up by less than a unit. */
+        assert_in_range(here.bucket.remaining, there.remaining ? there.remaining - 1 : 0, there.remaining);
+        if (here.bucket.admitted != there.admitted)
+            sp_bucket_settle(&policy, world->now, SP_MICRO, &pure);
+        assert_true(there.admitted || !here.bucket.admitted);
+    }
+    assert_true(remaining(world, untouched) <= policy.burst);
+    assert_true(remaining(world, untouched) >= 20);
+}
+
+static void an_unchanged_policy_costs_no_place_on_the_ring(void **state) {
+    struct world *world = *state;
+    for (int i = 0; i < 1000; i++)
+        publish(world, 0, 10, SP_MICRO, 10);
+    struct sp_local_policy policy;
+    assert_true(sp_local_current(&((struct sp_local_segment *)world->segment)->rows[0], &policy));
+    assert_int_equal(policy.version, 1);
+}
+
+/* ---- Crowding ---- */
+
+/* Subjects whose cells lie in one window. */
+static struct sp_local_bucket crowded(unsigned slot, uint64_t window, uint64_t subject) {
+    return sp_local_name(SP_SPACE_LOCAL, slot, (subject + 1) << 32 | window << 9);
+}
+
+static void only_full_buckets_give_way(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, HOUR_US, 2);
+    publish(world, 1, 10, SP_MICRO, 2);
+    for (uint64_t i = 0; i < WINDOW; i++)
+        assert_true(admits(world, crowded(i == 5, 77, i), 1)); /* the sixth is full again soon */
+    world->now += SP_MICRO;
+    assert_true(admits(world, crowded(0, 77, 100), 2));
+    assert_false(admits(world, crowded(0, 77, 100), 1));
+    for (uint64_t i = 0; i < WINDOW; i++)
+        if (i != 5)
+            assert_int_equal(remaining(world, crowded(0, 77, i)), 1);
+    assert_int_equal(remaining(world, crowded(1, 77, 5)), 2);
+    assert_int_equal(sp_local_overflowed(&world->store), 0);
+}
+
+static void without_room_all_share_one_bucket_that_never_gives_more(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, SP_MICRO, 4);
+    publish(world, 1, 1, HOUR_US, 1);
+    for (uint64_t i = 0; i < WINDOW; i++)
+        assert_true(admits(world, crowded(1, 77, i), 1));
+    assert_true(admits(world, crowded(0, 77, 100), 2));
+    assert_true(admits(world, crowded(0, 77, 101), 2));
+    assert_false(admits(world, crowded(0, 77, 100), 1));
+    assert_false(admits(world, crowded(0, 77, 102), 1));
+    assert_int_equal(remaining(world, crowded(0, 77, 103)), 0);
+    assert_int_equal(sp_local_overflowed(&world->store), 2);
+    /* A bucket that gets a cell now begins where the shared one is: what its subject took there is not forgotten. */
+    assert_false(admits(world, crowded(0, 5000, 200), 1));
+    world->now += SP_MICRO;
+    assert_true(admits(world, crowded(0, 5000, 201), 1));
+    assert_false(admits(world, crowded(0, 5000, 201), 1));
+}
+
+static void a_claim_left_by_a_killed_process_is_taken_over(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, HOUR_US, 2);
+    struct sp_local_segment *segment = world->segment;
+    struct sp_local_bucket mine = crowded(0, 77, 100);
+    uint64_t first = (mine.key >> ROW_BITS) & (TABLE_CELLS - 1) & ~UINT64_C(3);
+    /* Its own key, claimed twice; and then a window full of others' claims. */
+    segment->cells[first + 3] = (struct sp_cell){.key = mine.key, .word = 5};
+    segment->cells[first + 7] = (struct sp_cell){.key = mine.key, .word = 6};
+    assert_true(admits(world, mine, 2));
+    assert_false(admits(world, mine, 1));
+    for (uint64_t i = 0; i < WINDOW; i++)
+        segment->cells[first + i] = (struct sp_cell){.key = crowded(0, 77, 200 + i).key, .word = 7};
+    assert_true(admits(world, mine, 2));
+    assert_false(admits(world, mine, 1));
+    assert_int_equal(sp_local_overflowed(&world->store), 0);
+}
+
+static void remembering_sets_the_level_and_a_full_one_needs_no_cell(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 10, SP_MICRO, 10);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    sp_local_remember(&world->store, bucket, world->now, 0);
+    assert_null(cell_of(world->segment, bucket));
+    sp_local_remember(&world->store, bucket, world->now, 7 * SP_MICRO / 10);
+    assert_int_equal(remaining(world, bucket), 3);
+    sp_local_remember(&world->store, bucket, world->now, 0);
+    assert_int_equal(remaining(world, bucket), 10);
+}
+
+/* ---- Several processes ---- */
+
+#define WORKERS 4
+#define SUBJECTS 64
+#define TAKES 200000u
+#define PERIOD_US 100
+#define BURST 3
+
+/* What the workers have in common. Each keeps a log of its own, which outlives it. */
+struct yard {
+    uint64_t clock_us; /* one clock for all, moved on by everybody */
+    int go;
+    struct log {
+        size_t n;
+        struct entry {
+            uint64_t at_us, subject;
+        } entry[TAKES];
+    } log[WORKERS];
+};
+static struct yard *yard;
+static uint64_t yard_clock(void) { return __atomic_load_n(&yard->clock_us, __ATOMIC_SEQ_CST); }
+
+/* Two windows that overlap, and more keys than cells: inserting, evicting, charging and overflowing meet all the time. */
+static struct sp_local_bucket contended(uint64_t subject) { return crowded(0, 40 + subject % 2, subject); }
+
+/* Everybody wants the subject of the hour, and now and then another. */
+static void hammer(void *segment, unsigned me) {
+    struct sp_local_store store;
+    sp_local_open(segment, yard_clock, &store);
+    uint64_t seed = 100 + me;
+    struct log *log = &yard->log[me];
+    while (!__atomic_load_n(&yard->go, __ATOMIC_SEQ_CST))
+        sched_yield();
+    while (log->n < TAKES) {
+        uint64_t now = __atomic_add_fetch(&yard->clock_us, 1, __ATOMIC_SEQ_CST);
+        uint64_t subject = dice_below(&seed, 8) ? now / 64 % SUBJECTS : dice_below(&seed, SUBJECTS);
+        struct sp_limit_answer answer;
+        struct sp_local_taken taken;
+        if (sp_local_take(&store, contended(subject), now, 1, &answer, &taken) < 0)
+            _exit(1);
+        if (answer.bucket.admitted && dice_below(&seed, 7) == 0)
+            sp_local_give_back(&store, &taken);
+        else if (answer.bucket.admitted)
+            log->entry[__atomic_fetch_add(&log->n, 1, __ATOMIC_SEQ_CST)] = (struct entry){now, subject};
+        if (now > START_US + UINT64_C(4) * TAKES)
+            break;
+    }
+    _exit(0);
+}
+
+static pid_t start_hammer(void *segment, unsigned me) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        hammer(segment, me);
+    return pid;
+}
+
+static void open_yard(struct world *world) {
+    yard = mmap(NULL, sizeof *yard, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(yard != MAP_FAILED);
+    yard->clock_us = START_US;
+    publish(world, 0, 1, PERIOD_US, BURST);
+}
+
+static int by_time(const void *a, const void *b) {
+    const struct admission *x = a, *y = b;
+    return (x->at_us > y->at_us) - (x->at_us < y->at_us);
+}
+
+/* The largest amount by which any interval of any subject exceeds rate · time, in tokens · period: what is over at each admission is what was
+ * over before, less what time has allowed since, and the admission itself. */
+static uint64_t worst_excess(size_t *ret_admitted) {
+    uint64_t worst = 0;
+    *ret_admitted = 0;
+    for (uint64_t subject = 0; subject < SUBJECTS; subject++) {
+        struct judge judge = {0};
+        for (size_t worker = 0; worker < WORKERS; worker++)
+            for (size_t i = 0; i < yard->log[worker].n; i++)
+                if (yard->log[worker].entry[i].at_us && yard->log[worker].entry[i].subject == subject)
+                    judge_note(&judge, yard->log[worker].entry[i].at_us, 1);
+        qsort(judge.admission, judge.n, sizeof *judge.admission, by_time);
+        uint64_t excess = 0;
+        for (size_t i = 0; i < judge.n; i++) {
+            uint64_t passed = i ? judge.admission[i].at_us - judge.admission[i - 1].at_us : 0;
+            excess = excess - sp_min(excess, passed) + PERIOD_US;
+            worst = sp_max(worst, excess);
+        }
+        *ret_admitted += judge.n;
+        judge_free(&judge);
+    }
+    return worst;
+}
+
+static void reap(pid_t pid) {
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void four_processes_together_admit_no_more_than_one(void **state) {
+    struct world *world = *state;
+    size_t admitted;
+    open_yard(world);
+    pid_t pid[WORKERS];
+    for (unsigned i = 0; i < WORKERS; i++)
+        pid[i] = start_hammer(world->segment, i);
+    __atomic_store_n(&yard->go, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < WORKERS; i++)
+        reap(pid[i]);
+    assert_in_range(worst_excess(&admitted), PERIOD_US, BURST * PERIOD_US);
+    assert_true(admitted > 10000);
+    assert_true(sp_local_overflowed(&world->store) > 1000);
+    munmap(yard, sizeof *yard);
+}
+
+/* Killed anywhere, again and again; the others go on, and nothing is forgotten or stuck. */
+static void a_killed_process_leaves_nothing_to_repair(void **state) {
+    struct world *world = *state;
+    size_t admitted;
+    open_yard(world);
+    yard->go = 1;
+    pid_t steady[2] = {start_hammer(world->segment, 0), start_hammer(world->segment, 1)};
+    for (unsigned i = 0; i < 60; i++) {
+        uint64_t before = yard_clock();
+        pid_t victim = start_hammer(world->segment, 2 + i % 2);
+        while (yard_clock() < before + 2000 && yard_clock() < START_US + UINT64_C(4) * TAKES)
+            sched_yield();
+        assert_int_equal(kill(victim, SIGKILL), 0);
+        assert_int_equal(waitpid(victim, NULL, 0), victim);
+    }
+    reap(steady[0]);
+    reap(steady[1]);
+    assert_in_range(worst_excess(&admitted), PERIOD_US, BURST * PERIOD_US);
+    assert_true(admitted > 10000);
+    world->now = yard_clock();
+    for (uint64_t subject = 0; subject < SUBJECTS; subject++) {
+        world->now += HOUR_US; /* all full again */
+        assert_true(admits(world, contended(subject), BURST));
+        assert_false(admits(world, contended(subject), 1));
+    }
+    munmap(yard, sizeof *yard);
+}
+
+/* Workers are told to commit at slightly different times; one of them two generations in a row. */
+static void workers_that_configure_at_once_agree(void **state) {
+    struct world *world = *state;
+    for (uint64_t round = 0; round < 50; round++) {
+        uint64_t first = 1 + round * 2;
+        pid_t pid[WORKERS];
+        for (unsigned i = 0; i < WORKERS; i++) {
+            pid[i] = fork();
+            assert_true(pid[i] >= 0);
+            if (pid[i] == 0) {
+                for (uint64_t g = first + i % 2; g < first + 2; g++)
+                    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, g, &(struct sp_rate){g, SP_MICRO}, g, world->now);
+                _exit(0);
+            }
+        }
+        for (unsigned i = 0; i < WORKERS; i++)
+            assert_int_equal(waitpid(pid[i], NULL, 0), pid[i]);
+        assert_int_equal(take(world, bucket_named(0, round), 1).burst, first + 1);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(it_decides_exactly_as_the_pure_bucket, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(it_admits_at_most_the_configured_rate_and_less_by_one_unit_per_token_at_most, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_client_that_waits_as_told_succeeds_and_not_before, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unpublished_limit_is_said_to_be_unknown, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stale_clock_of_another_worker_gives_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(limits_subjects_and_spaces_have_buckets_of_their_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_given_back_is_exactly_what_was_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_bucket_has_forgotten_is_not_given_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refused_client_accrues_at_the_new_rate_from_the_reload_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_older_generation_follows_the_policy_in_force, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_thousand_reloads_never_make_a_level_jump, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unchanged_policy_costs_no_place_on_the_ring, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(only_full_buckets_give_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_room_all_share_one_bucket_that_never_gives_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_claim_left_by_a_killed_process_is_taken_over, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(remembering_sets_the_level_and_a_full_one_needs_no_cell, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(four_processes_together_admit_no_more_than_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_killed_process_leaves_nothing_to_repair, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(workers_that_configure_at_once_agree, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
