@@ -232,7 +232,7 @@ def main():
     directory.chmod(0o755)
     chain, _ = harness.make_certificate(str(directory))
     key = harness.make_key(str(directory / "keys.yaml"), "bench")
-    issuer = Issuer(str(directory))
+    issuer = Issuer()
     (directory / "jwks.json").write_text(issuer.jwks_text())
     (directory / "openssl.cnf").write_text(f"openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = default\n[default]\nCiphersuites = {CIPHER}\nMinProtocol = TLSv1.3\n")
     backend_port = harness.free_port()

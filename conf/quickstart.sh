@@ -50,7 +50,7 @@ fi
 
 # ---- Build ----
 
-build=$top/build
+build=${SALLYPORT_BUILD:-$top/build}
 [ -f "$build/build.ninja" ] || { say "configuring" && meson setup "$build" >/dev/null; }
 say "building"
 ninja -C "$build" >"$build/quickstart.log" 2>&1 || { tail -n 40 "$build/quickstart.log"; give_up "the build failed"; }

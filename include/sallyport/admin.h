@@ -12,7 +12,7 @@
 
 /* ---- Health: GET url + health.path of every probed server, with libcurl ---- */
 /* A server is up until unhealthy_after probes in a row failed, and down until healthy_after in a row succeeded (2xx within the timeout).
- * No redirect is followed, no proxy of the environment used, nothing of the body kept. */
+ * `changed` is told at every turn and at the first success: a control that was restarted lifts what its predecessor had said. No redirect is followed, no proxy of the environment used, nothing of the body kept. */
 struct sp_health;
 typedef void sp_health_changed(void *owner, unsigned server_slot, bool up);
 int sp_health_new(struct sp_loop *loop, sp_health_changed *changed, void *owner, struct sp_health **ret) SP_MUST_USE;
@@ -22,7 +22,7 @@ void sp_health_free(struct sp_health *health); /* takes NULL */
 int sp_health_configure(struct sp_health *health, struct sp_config *config) SP_MUST_USE;
 /* What a server's name resolved to: a server that is named by a name is not probed before. */
 void sp_health_addresses(struct sp_health *health, unsigned server_slot, const uint8_t (*addresses)[16], size_t count);
-enum sp_probe_state { SP_PROBE_NONE, SP_PROBE_WAITING, SP_PROBE_UP, SP_PROBE_DOWN };
+enum sp_probe_state { SP_PROBE_NONE, SP_PROBE_WAITING /* nothing known yet */, SP_PROBE_UP, SP_PROBE_DOWN };
 enum sp_probe_state sp_health_state(const struct sp_health *health, unsigned server_slot);
 
 /* ---- Names of servers, resolved by one thread that the loop never waits for ---- */
@@ -47,7 +47,7 @@ struct sp_admin_view {
     struct sp_msg_status status;
     struct sp_msg_process processes[SP_PROCESSES_MAX]; /* status.n of them */
 };
-bool sp_admin_ready(const struct sp_admin_view *view); /* may get traffic: configured, a worker up, not draining */
+bool sp_admin_ready(const struct sp_admin_view *view); /* may get traffic: configured, a worker serves, not draining */
 
 /* ---- Who is asking on the admin socket ---- */
 /* root and the user Sallyport runs as are admin; others by the groups their process has (SO_PEERGROUPS), as admin.groups says. */

@@ -62,7 +62,7 @@ struct sp_buffer {
 void sp_buffer_init(struct sp_buffer *buffer, size_t max); /* allocates nothing yet */
 void sp_buffer_free(struct sp_buffer *buffer);             /* gives memory back; the buffer stays usable */
 static inline size_t sp_buffer_len(const struct sp_buffer *b) { return b->end - b->begin; }
-static inline struct sp_span sp_buffer_span(const struct sp_buffer *b) { return sp_span(b->bytes + b->begin, b->end - b->begin); }
+static inline struct sp_span sp_buffer_span(const struct sp_buffer *b) { return sp_span(b->bytes ? b->bytes + b->begin : NULL, b->end - b->begin); }
 /* Room for `want` more bytes at the end: moves or grows (doubling) as needed. -ENOSPC past max, -ENOMEM. */
 int sp_buffer_reserve(struct sp_buffer *buffer, size_t want) SP_MUST_USE;
 static inline char *sp_buffer_tail(struct sp_buffer *b) { return b->bytes + b->end; }

@@ -117,7 +117,8 @@ void sp_tls_server_unref(struct sp_tls_server *tls); /* takes NULL */
  * counts 65,536 distinct addresses at a time; who would be one more is refused as SP_TRAFFIC_ADDRESS_FULL, never let in uncounted. */
 size_t sp_traffic_segment_size(void); /* in `net_listen` */
 struct sp_traffic; /* a mapped segment seen from one worker slot */
-int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_key *key, struct sp_traffic **ret) SP_MUST_USE; /* clears its own part */
+/* Clears its own part. The key must be the same in every worker. */
+int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_key *key, struct sp_traffic **ret) SP_MUST_USE;
 void sp_traffic_free(struct sp_traffic *traffic);
 enum sp_traffic_verdict { SP_TRAFFIC_OK, SP_TRAFFIC_FULL, SP_TRAFFIC_ADDRESS_FULL };
 enum sp_traffic_verdict sp_traffic_enter(struct sp_traffic *traffic, unsigned listener_slot, const uint8_t address[16], uint64_t max,
@@ -136,7 +137,8 @@ typedef void sp_accepted(void *owner, unsigned listener_slot, int fd, const stru
  * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(); until then all are refused. */
 int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct sp_traffic *traffic, sp_accepted *accepted, void *owner,
                     struct sp_acceptor **ret) SP_MUST_USE;
-void sp_acceptor_configure(struct sp_acceptor *acceptor, struct sp_config *config, const struct sp_listener_config *listener); /* keeps a reference */
+/* Keeps a reference to config; `listener` is one of its listeners. */
+void sp_acceptor_configure(struct sp_acceptor *acceptor, struct sp_config *config, const struct sp_listener_config *listener);
 uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor); /* by allow/deny or a cap, since it began */
 void sp_acceptor_stop(struct sp_acceptor *acceptor); /* for draining: no more, the socket stays the supervisor's */
 void sp_acceptor_free(struct sp_acceptor *acceptor); /* takes NULL; may be called from inside `accepted` */

@@ -15,7 +15,7 @@ enum {
     BLOCKS = 64,
     BLOCK_SIZE = SP_LINE_MAX,
     DELAY_MS = 50,
-    RETRY_MS = 5,         /* a reader that is slow */
+    RETRY_MS = 5,           /* a reader that is slow */
     BROKEN_RETRY_MS = 1000, /* a reader that is gone, a disk that is full */
 };
 

@@ -93,6 +93,7 @@ void sp_count_request(struct sp_counters *counters, unsigned worker_slot, unsign
     unsigned at = block->pair_at[route][pool];
     struct sp_traffic_pair *pair = at > 0 && at < SP_PAIRS_MAX ? &block->pair[at] : take_pair(block, route, pool);
     sp_word_add(&pair->by_code[sp_code_slot(status)], 1);
+    sp_word_add(&block->counter[SP_COUNTER_REQUESTS], 1);
     sp_histogram_add(&block->total, total_us);
     if (first_byte_us >= 0)
         sp_histogram_add(&block->first_byte, (uint64_t)first_byte_us);

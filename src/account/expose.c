@@ -13,7 +13,6 @@ static const struct {
     {SP_COUNTER_HANDSHAKES, "sallyport_tls_handshakes_total", "TLS handshakes completed."},
     {SP_COUNTER_HANDSHAKES_FAILED, "sallyport_tls_handshakes_failed_total", "TLS handshakes that failed or took too long."},
     {SP_COUNTER_HANDSHAKES_RESUMED, "sallyport_tls_handshakes_resumed_total", "TLS handshakes that resumed a session."},
-    {SP_COUNTER_REQUESTS, "sallyport_requests_received_total", "Requests whose head was understood."},
     {SP_COUNTER_REQUESTS_MALFORMED, "sallyport_requests_malformed_total", "Requests refused as malformed."},
     {SP_COUNTER_CLIENTS_LEFT, "sallyport_clients_left_total", "Clients that left before their answer was complete."},
     {SP_COUNTER_RETRIES, "sallyport_retries_total", "Requests sent to a backend a second time."},
@@ -28,7 +27,7 @@ static const struct {
     {SP_COUNTER_LIMITS_DEGRADED, "sallyport_limits_degraded_total", "Requests decided without the shared limits."},
     {SP_COUNTER_RELOADS, "sallyport_reloads_total", "Configurations taken into use, counted by each worker."},
 };
-_Static_assert(SP_COUNT(plain_counters) == SP_COUNTER_COUNT, "every counter is exposed");
+_Static_assert(SP_COUNT(plain_counters) == SP_COUNTER_COUNT - 1, "every counter is exposed; requests are by route, pool and code");
 
 static const struct {
     enum sp_gauge gauge;
@@ -72,8 +71,7 @@ static int expose_plain(const struct sp_counters *counters, struct sp_buffer *ou
     for (size_t i = 0; i < SP_COUNT(plain_gauges); i++) {
         int r = head(out, plain_gauges[i].name, "gauge", plain_gauges[i].help);
         if (r == 0)
-            r = sp_buffer_printf(out, "%s %llu\n", plain_gauges[i].name,
-                                 (unsigned long long)sp_gauge_sum(counters, plain_gauges[i].gauge));
+            r = sp_buffer_printf(out, "%s %llu\n", plain_gauges[i].name, (unsigned long long)sp_gauge_sum(counters, plain_gauges[i].gauge));
         if (r < 0)
             return r;
     }

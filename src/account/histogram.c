@@ -1,7 +1,7 @@
 #include "segment.h"
 
 const uint64_t sp_histogram_bounds_us[SP_HISTOGRAM_BOUNDS] = {
-    1000,    2500,    5000,    10000,   25000,    50000,    100000,   250000,    500000,
+    1000,    2500,    5000,    10000,    25000,    50000,    100000,    250000,    500000,
     1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000, 600000000,
 };
 const char *const sp_histogram_bounds_text[SP_HISTOGRAM_BOUNDS] = {

@@ -2,14 +2,31 @@
 
 /* The most bytes each text may take, escapes included. Together with keys and numbers they stay below SP_LINE_MAX. */
 enum {
-    REQUEST_ID_MAX = 64, CLIENT_MAX = 64, PROTOCOL_MAX = 16, TLS_MAX = 48, METHOD_MAX = 32, HOST_MAX = 256, PATH_MAX_BYTES = 1024,
-    NAME_MAX_BYTES = 128, MODEL_MAX = 256, SUBJECT_MAX = 256, TENANT_MAX = 128, KEY_ID_MAX = 32, REASON_MAX = 128, SERVER_MAX = 256,
+    REQUEST_ID_MAX = 64,
+    CLIENT_MAX = 64,
+    PROTOCOL_MAX = 16,
+    TLS_MAX = 48,
+    METHOD_MAX = 32,
+    HOST_MAX = 256,
+    PATH_MAX_BYTES = 1024,
+    NAME_MAX_BYTES = 128,
+    MODEL_MAX = 256,
+    SUBJECT_MAX = 256,
+    TENANT_MAX = 128,
+    KEY_ID_MAX = 32,
+    REASON_MAX = 128,
+    SERVER_MAX = 256,
     TEXTS_MAX = REQUEST_ID_MAX + CLIENT_MAX + PROTOCOL_MAX + 3 * TLS_MAX + METHOD_MAX + HOST_MAX + PATH_MAX_BYTES +
                 4 * NAME_MAX_BYTES /* route, limit, shadow limit, pool */ + MODEL_MAX + SUBJECT_MAX + TENANT_MAX + KEY_ID_MAX + REASON_MAX +
                 SERVER_MAX,
-    N_TEXTS = 20, QUOTES_AND_ELLIPSIS = 5, KEYS_MAX = 360, NUMBER_MAX = 24, N_NUMBERS = 8,
+    N_TEXTS = 20,
+    QUOTES_AND_ELLIPSIS = 5,
+    KEYS_MAX = 400, /* with the time and what stands between */
+    NUMBER_MAX = 24,
+    N_NUMBERS = 8,
 };
-_Static_assert(TEXTS_MAX + N_TEXTS * QUOTES_AND_ELLIPSIS + KEYS_MAX + N_NUMBERS * NUMBER_MAX <= SP_LINE_MAX, "a line fits whatever it says");
+_Static_assert(TEXTS_MAX + N_TEXTS * QUOTES_AND_ELLIPSIS + KEYS_MAX + N_NUMBERS * NUMBER_MAX <= SP_LINE_MAX,
+               "a line fits whatever it says");
 
 /* Appends a literal; its length is known at compile time. */
 #define PUT(at, literal) ((char *)memcpy((at), literal, sizeof(literal) - 1) + sizeof(literal) - 1)
@@ -52,9 +69,15 @@ static uint64_t odd_bytes(uint64_t word) {
     return low | del | (word & EACH(0x80)) | has_zero(word ^ EACH('"')) | has_zero(word ^ EACH('\\'));
 }
 
-/* Copies eight bytes at a time and looks at them on the way; the last eight overlap. false: something needs escaping, start again. */
+/* Copies eight bytes at a time and looks at them on the way; the last eight overlap. Up to seven bytes more than text has are written.
+ * false: something needs escaping, start again. */
 static bool copy_plain(char *at, struct sp_span text) {
-    uint64_t word, odd = 0;
+    uint64_t word = EACH('a'), odd = 0;
+    if (text.len < 8) {
+        memcpy(&word, text.at, text.len);
+        memcpy(at, &word, 8);
+        return odd_bytes(word) == 0;
+    }
     for (size_t i = 0; i + 8 < text.len; i += 8) {
         memcpy(&word, text.at + i, 8);
         memcpy(at + i, &word, 8);
@@ -123,7 +146,7 @@ static char *put_text(char *at, struct sp_span text, size_t max) {
     if (text.len == 0)
         return put_null(at);
     *at++ = '"';
-    if (text.len >= 8 && text.len <= max && copy_plain(at, text))
+    if (text.len <= max && copy_plain(at, text))
         at += text.len;
     else
         at = put_odd(at, text, max);

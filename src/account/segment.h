@@ -20,7 +20,7 @@ void sp_histogram_add(struct sp_histogram *histogram, uint64_t us);
 
 /* Statuses with a count of their own; any other is counted by its class, and 0 (none was sent) as "none". */
 #define SP_CODES_MAX 40
-unsigned sp_code_slot(unsigned status);        /* always below sp_code_count() */
+unsigned sp_code_slot(unsigned status); /* always below sp_code_count() */
 unsigned sp_code_count(void);
 const char *sp_code_label(unsigned code_slot); /* "200", "4xx", "none" */
 unsigned sp_code_class(unsigned code_slot);    /* 1 to 5; 0 for none */

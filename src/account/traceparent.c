@@ -1,11 +1,11 @@
 /* W3C Trace Context, §3.2: version "-" trace-id "-" parent-id "-" flags, lower-case hex. */
 #include <sallyport/account.h>
 
-#define TRACE_AT 3
-#define TRACE_LEN 32
-#define PARENT_AT 36
-#define PARENT_LEN 16
-#define FLAGS_AT 53
+#define TRACE_AT     3
+#define TRACE_LEN    32
+#define PARENT_AT    36
+#define PARENT_LEN   16
+#define FLAGS_AT     53
 #define FLAG_SAMPLED 0x01
 
 static int hex_digit(char c) {
@@ -47,7 +47,7 @@ static bool valid_parent(struct sp_span text, bool *ret_sampled) {
 }
 
 void sp_traceparent(struct sp_span incoming, char out[SP_TRACEPARENT_LEN + 1]) {
-    bool sampled = false; /* a trace that begins here is not recorded here, and that is what the flag says */
+    bool sampled = false;                     /* a trace that begins here is not recorded here, and that is what the flag says */
     uint64_t span = sp_random_u64_fast() | 1; /* never zero */
     if (valid_parent(incoming, &sampled)) {
         memcpy(out + TRACE_AT, incoming.at + TRACE_AT, TRACE_LEN);

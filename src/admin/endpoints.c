@@ -48,7 +48,7 @@ static void retire(struct sp_site *site) {
 }
 
 static struct sp_site *site_of(struct sp_endpoints *endpoints, enum sp_endpoint_kind kind) {
-    sp_list_each(node, &endpoints->sites) {
+    sp_list_each (node, &endpoints->sites) {
         struct sp_site *site = sp_list_entry(node, struct sp_site, node);
         if (site->kind == kind && !site->retired)
             return site;
@@ -71,8 +71,8 @@ int sp_endpoints_open(struct sp_endpoints *endpoints, enum sp_endpoint_kind kind
     site->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, sp_request_handle, site,
                                     MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
                                     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                    (size_t)REQUEST_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK,
-                                    leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, sp_request_completed, site, MHD_OPTION_END);
+                                    (size_t)REQUEST_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes,
+                                    NULL, MHD_OPTION_NOTIFY_COMPLETED, sp_request_completed, site, MHD_OPTION_END);
     if (!site->daemon) {
         close(fd);
         free(site);
@@ -108,7 +108,7 @@ void sp_endpoints_free(struct sp_endpoints *endpoints) {
     if (!endpoints)
         return;
     sp_requests_give_up(endpoints, NULL);
-    sp_list_each_safe(node, &endpoints->sites) {
+    sp_list_each_safe (node, &endpoints->sites) {
         struct sp_site *site = sp_list_entry(node, struct sp_site, node);
         MHD_run(site->daemon); /* those who waited get their answer */
         if (site->end.queued)

@@ -15,7 +15,7 @@ struct sp_site {
     struct MHD_Daemon *daemon;
     struct sp_watch watch; /* of the daemon's own epoll */
     struct sp_timer timer;
-    bool retired;          /* accepts nothing more; ends with its last connection */
+    bool retired; /* accepts nothing more; ends with its last connection */
     struct sp_deferred end;
 };
 

@@ -15,15 +15,15 @@ struct probe {
     const struct sp_server_config *server;
     const struct sp_health_config *how;
     char *url;
-    bool literal;          /* the url names an address: nothing to resolve */
+    bool literal; /* the url names an address: nothing to resolve */
     uint8_t addresses[SP_ADDRESSES_MAX][16];
     size_t n_addresses, next_address;
     struct sp_timer timer; /* until the next probe */
     CURL *easy;            /* NULL between probes */
     struct curl_slist *connect_to;
     size_t body;
-    bool asked, down;
-    unsigned streak;       /* of results that speak against `down` */
+    bool decided, down; /* not decided: nothing is known yet, and whoever watched before us may have known it down */
+    unsigned streak;    /* of results that speak against `down` */
 };
 
 struct sp_health {
@@ -61,13 +61,17 @@ static void probe_stop(struct probe *probe) {
 }
 
 static void probe_result(struct probe *probe, bool good, const char *why) {
-    probe->asked = true;
+    bool first = good && !probe->decided;
     probe->streak = good == probe->down ? probe->streak + 1 : 0;
     unsigned needed = probe->down ? probe->how->healthy_after : probe->how->unhealthy_after;
-    if (probe->streak == 0 || probe->streak < needed)
+    bool turned = probe->streak > 0 && probe->streak >= needed;
+    if (!first && !turned)
         return;
-    probe->down = !probe->down;
-    probe->streak = 0;
+    probe->decided = true;
+    if (turned) {
+        probe->down = !probe->down;
+        probe->streak = 0;
+    }
     if (probe->down)
         sp_warn("backend %s is down: %s", probe->server->url.text, why);
     else
@@ -116,11 +120,13 @@ static size_t discard(char *bytes, size_t size, size_t n, void *owner) {
 /* host:port:address:port, so that curl resolves nothing; an IPv6 address in brackets. */
 static struct curl_slist *connect_to(const struct probe *probe) {
     const uint8_t *address = probe->addresses[probe->next_address % probe->n_addresses];
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     char text[INET6_ADDRSTRLEN], entry[512];
-    bool v4 = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)address);
+    bool v4 = memcmp(address, mapped, sizeof mapped) == 0;
     if (!inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, text, sizeof text))
         return NULL;
-    snprintf(entry, sizeof entry, v4 ? "%s:%u:%s:%u" : "%s:%u:[%s]:%u", probe->server->host, probe->server->port, text, probe->server->port);
+    snprintf(entry, sizeof entry, v4 ? "%s:%u:%s:%u" : "%s:%u:[%s]:%u", probe->server->host, probe->server->port, text,
+             probe->server->port);
     return curl_slist_append(NULL, entry);
 }
 
@@ -242,7 +248,8 @@ static void probes_free(struct probe *probes, size_t count) {
     free(probes);
 }
 
-static int probe_init(struct sp_health *health, const struct sp_pool_config *pool, const struct sp_server_config *server, struct probe *ret) {
+static int probe_init(struct sp_health *health, const struct sp_pool_config *pool, const struct sp_server_config *server,
+                      struct probe *ret) {
     *ret = (struct probe){.health = health, .server = server, .how = &pool->health, .timer.fire = probe_start};
     ret->literal = sp_host_is_literal(server->host);
     if (asprintf(&ret->url, "%s://%s%s%s", server->tls ? "https" : "http", server->authority, server->base_path, pool->health.path) < 0) {
@@ -287,7 +294,7 @@ static bool carry_over(struct sp_health *health, const struct probe *old) {
         return false;
     memcpy(probe->addresses, old->addresses, sizeof probe->addresses);
     probe->n_addresses = old->n_addresses;
-    probe->asked = old->asked;
+    probe->decided = old->decided;
     probe->down = old->down;
     probe->streak = old->streak;
     return true;
@@ -325,9 +332,9 @@ enum sp_probe_state sp_health_state(const struct sp_health *health, unsigned ser
     const struct probe *probe = probe_of(health, server_slot);
     if (!probe)
         return SP_PROBE_NONE;
-    if (probe->down)
-        return SP_PROBE_DOWN;
-    return probe->asked ? SP_PROBE_UP : SP_PROBE_WAITING;
+    if (!probe->decided)
+        return SP_PROBE_WAITING;
+    return probe->down ? SP_PROBE_DOWN : SP_PROBE_UP;
 }
 
 void sp_health_free(struct sp_health *health) {

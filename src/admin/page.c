@@ -5,25 +5,35 @@
 
 #define REFRESH_S 5
 
-static const char style[] = "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1b1f24;background:#fff}"
-                            "h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem}"
-                            "table{border-collapse:collapse;width:100%}"
-                            "th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #d5dae0}"
-                            "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}"
-                            ".up{color:#116329}.down{color:#b3261e;font-weight:600}"
-                            "@media(prefers-color-scheme:dark){body{color:#d9dee5;background:#14171b}th,td{border-color:#333a43}"
-                            ".up{color:#5fd07f}.down{color:#ff8a80}}";
+static const char style[] =
+    "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1b1f24;background:#fff}"
+    "h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem}"
+    "table{border-collapse:collapse;width:100%}"
+    "th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #d5dae0}"
+    "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".up{color:#116329}.down{color:#b3261e;font-weight:600}"
+    "@media(prefers-color-scheme:dark){body{color:#d9dee5;background:#14171b}th,td{border-color:#333a43}"
+    ".up{color:#5fd07f}.down{color:#ff8a80}}";
 
 /* Everything that is not ours to write as HTML goes through here. */
 static int text(struct sp_buffer *out, const char *value) {
     int r = 0;
     for (const char *at = value; r == 0 && *at; at++) {
         switch (*at) {
-        case '<': r = sp_buffer_append_span(out, SP_SPAN("&lt;")); break;
-        case '>': r = sp_buffer_append_span(out, SP_SPAN("&gt;")); break;
-        case '&': r = sp_buffer_append_span(out, SP_SPAN("&amp;")); break;
-        case '"': r = sp_buffer_append_span(out, SP_SPAN("&quot;")); break;
-        default: r = sp_buffer_append(out, at, 1);
+        case '<':
+            r = sp_buffer_append_span(out, SP_SPAN("&lt;"));
+            break;
+        case '>':
+            r = sp_buffer_append_span(out, SP_SPAN("&gt;"));
+            break;
+        case '&':
+            r = sp_buffer_append_span(out, SP_SPAN("&amp;"));
+            break;
+        case '"':
+            r = sp_buffer_append_span(out, SP_SPAN("&quot;"));
+            break;
+        default:
+            r = sp_buffer_append(out, at, 1);
         }
     }
     return r;

@@ -27,8 +27,8 @@ struct request {
 static const char *const type_json = "application/json";
 static const char *const type_text = "text/plain; charset=utf-8";
 
-static enum MHD_Result send_bytes(struct MHD_Connection *connection, unsigned status, const char *type, const char *policy, const char *bytes,
-                                  size_t len) {
+static enum MHD_Result send_bytes(struct MHD_Connection *connection, unsigned status, const char *type, const char *policy,
+                                  const char *bytes, size_t len) {
     struct MHD_Response *response = MHD_create_response_from_buffer(len, (void *)(uintptr_t)bytes, MHD_RESPMEM_MUST_COPY);
     if (!response)
         return MHD_NO;
@@ -104,7 +104,8 @@ static enum MHD_Result show_page(struct request *request) {
     char nonce[SP_BASE64URL_LEN(sizeof random) + 1] = "", policy[160];
     sp_random(random, sizeof random);
     sp_base64url(random, sizeof random, nonce);
-    snprintf(policy, sizeof policy, "default-src 'none'; style-src 'nonce-%s'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'", nonce);
+    snprintf(policy, sizeof policy, "default-src 'none'; style-src 'nonce-%s'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+             nonce);
     _cleanup_(sp_buffer_free) struct sp_buffer out;
     sp_buffer_init(&out, PAGE_MAX);
     if (sp_status_page(request->site->owner->view, nonce, &out) < 0)
@@ -183,7 +184,7 @@ static json_t *lines_of(struct sp_span text) {
 }
 
 void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, struct sp_span text) {
-    sp_list_each(node, &endpoints->waiting) {
+    sp_list_each (node, &endpoints->waiting) {
         struct request *request = sp_list_entry(node, struct request, node);
         if (request->id != id)
             continue;
@@ -197,7 +198,7 @@ void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, s
 }
 
 void sp_requests_give_up(struct sp_endpoints *endpoints, const struct sp_site *site) {
-    sp_list_each_safe(node, &endpoints->waiting) {
+    sp_list_each_safe (node, &endpoints->waiting) {
         struct request *request = sp_list_entry(node, struct request, node);
         if (!site || request->site == site)
             wake_up(request, MHD_HTTP_SERVICE_UNAVAILABLE, outcome(false, "control is ending", NULL));

@@ -68,7 +68,8 @@ static void desk_leave(struct desk *desk) {
     pthread_mutex_unlock(&desk->lock);
     if (!last)
         return;
-    sp_list_each_safe(node, &desk->questions) lookup_free(sp_list_entry(node, struct lookup, node));
+    sp_list_each_safe (node, &desk->questions)
+        lookup_free(sp_list_entry(node, struct lookup, node));
     close(desk->answer_fd);
     pthread_cond_destroy(&desk->arrived);
     pthread_mutex_destroy(&desk->lock);

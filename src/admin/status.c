@@ -2,7 +2,8 @@
 #include "endpoints.h"
 
 bool sp_admin_ready(const struct sp_admin_view *view) {
-    if (!view->config || view->status.draining)
+    /* A worker says which generation it serves as soon as it serves one. */
+    if (!view->config || view->status.draining || sp_gauge_sum(view->counters, SP_GAUGE_GENERATION) == 0)
         return false;
     for (uint32_t i = 0; i < view->status.n; i++)
         if (view->processes[i].role == SP_ROLE_WORKER && view->processes[i].pid != 0)

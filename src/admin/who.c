@@ -43,7 +43,8 @@ void sp_admin_gids_free(struct sp_admin_gids *gids) {
     *gids = (struct sp_admin_gids){0};
 }
 
-enum sp_admin_rights sp_admin_rights_decide(uid_t uid, uid_t own_uid, const gid_t *groups, size_t n_groups, const struct sp_admin_gids *gids) {
+enum sp_admin_rights sp_admin_rights_decide(uid_t uid, uid_t own_uid, const gid_t *groups, size_t n_groups,
+                                            const struct sp_admin_gids *gids) {
     if (uid == 0 || uid == own_uid)
         return SP_RIGHTS_ADMIN;
     enum sp_admin_rights rights = SP_RIGHTS_NONE;

@@ -185,18 +185,18 @@ static int show(const struct action *action, long status, struct sp_span bytes, 
 }
 
 static int perform(const char *socket_path, const struct action *action, const char *argument, bool raw) {
-    char body[128] = "{}";
-    if (argument) {
-        _cleanup_(sp_buffer_free) struct sp_buffer text;
-        sp_buffer_init(&text, sizeof body - 1);
-        if (sp_buffer_printf(&text, "{\"level\":") < 0 || sp_buffer_append_json(&text, sp_span_text(argument)) < 0 ||
-            sp_buffer_printf(&text, "}") < 0)
-            return sp_wrong_usage("ctl", "%s is no %s", argument, action->argument);
-        snprintf(body, sizeof body, SP_SPAN_FMT, SP_SPAN_ARG(sp_buffer_span(&text)));
-    }
+    _cleanup_(sp_buffer_free) struct sp_buffer body;
+    sp_buffer_init(&body, 16 * 1024);
+    int r = argument ? sp_buffer_printf(&body, "{\"level\":") : sp_buffer_printf(&body, "{");
+    if (r >= 0 && argument)
+        r = sp_buffer_append_json(&body, sp_span_text(argument));
+    if (r >= 0)
+        r = sp_buffer_append(&body, "}", 2); /* with its NUL */
+    if (r < 0)
+        return sp_wrong_usage("ctl", "this is no %s", action->argument);
     _cleanup_(sp_buffer_free) struct sp_buffer answer;
     sp_buffer_init(&answer, ANSWER_MAX);
-    long status = ask(socket_path, action, body, &answer);
+    long status = ask(socket_path, action, sp_buffer_span(&body).at, &answer);
     return status < 0 ? SP_EXIT_FAILED : show(action, status, sp_buffer_span(&answer), raw);
 }
 

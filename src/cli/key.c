@@ -9,24 +9,23 @@
 
 #define OVERLAP_DEFAULT_S (UINT64_C(24) * 3600)
 
-static const char usage[] =
-    "usage: sallyport key new    --file FILE --name NAME [--role ROLE]... [--tenant TENANT] [--expires 90d]\n"
-    "       sallyport key list   --file FILE [--json]\n"
-    "       sallyport key revoke --file FILE ID\n"
-    "       sallyport key rotate --file FILE ID [--overlap 24h] [--expires 90d|never]\n"
-    "\n"
-    "Makes and changes the file that `api_keys` in the configuration names. It holds digests, never keys.\n"
-    "new and rotate write the key, and nothing else, to standard output: it is shown this once.\n"
-    "A running gateway takes changes up at its next reload (sallyport ctl reload).\n"
-    "\n"
-    "  --file FILE        the file of keys; new makes it when there is none\n"
-    "  --name NAME        who uses the key; what limits by subject count, and what the log says\n"
-    "  --role ROLE        one of `roles` in the configuration; may be given several times\n"
-    "  --tenant TENANT    whom the user belongs to\n"
-    "  --expires TIME     from now on: 20m, 12h, 90d; or never (the default for new)\n"
-    "  --overlap TIME     how long the old key still counts after rotate (default 24h; 0 revokes it at once)\n"
-    "  --json             a list for programs\n"
-    "  --help             this text\n";
+static const char usage[] = "usage: sallyport key new    --file FILE --name NAME [--role ROLE]... [--tenant TENANT] [--expires 90d]\n"
+                            "       sallyport key list   --file FILE [--json]\n"
+                            "       sallyport key revoke --file FILE ID\n"
+                            "       sallyport key rotate --file FILE ID [--overlap 24h] [--expires 90d|never]\n"
+                            "\n"
+                            "Makes and changes the file that `api_keys` in the configuration names. It holds digests, never keys.\n"
+                            "new and rotate write the key, and nothing else, to standard output: it is shown this once.\n"
+                            "A running gateway takes changes up at its next reload (sallyport ctl reload).\n"
+                            "\n"
+                            "  --file FILE        the file of keys; new makes it when there is none\n"
+                            "  --name NAME        who uses the key; what limits by subject count, and what the log says\n"
+                            "  --role ROLE        one of `roles` in the configuration; may be given several times\n"
+                            "  --tenant TENANT    whom the user belongs to\n"
+                            "  --expires TIME     from now on: 20m, 12h, 90d; or never (the default for new)\n"
+                            "  --overlap TIME     how long the old key still counts after rotate (default 24h; 0 revokes it at once)\n"
+                            "  --json             a list for programs\n"
+                            "  --help             this text\n";
 
 struct options {
     const char *command, *file, *name, *tenant, *id;
@@ -62,8 +61,7 @@ static bool parse_time(const char *text, uint64_t *ret_s) {
 
 static bool parse_expiry(const char *text, struct options *options) {
     uint64_t seconds = 0, at = 0;
-    if (strcmp(text, "never") != 0 &&
-        (!parse_time(text, &seconds) || seconds == 0 || __builtin_add_overflow(sp_wall_s(), seconds, &at)))
+    if (strcmp(text, "never") != 0 && (!parse_time(text, &seconds) || seconds == 0 || __builtin_add_overflow(sp_wall_s(), seconds, &at)))
         return false;
     options->expires_given = true;
     options->expires_at_s = at;
@@ -73,10 +71,14 @@ static bool parse_expiry(const char *text, struct options *options) {
 enum option_id { OPTION_FILE = 1, OPTION_NAME, OPTION_ROLE, OPTION_TENANT, OPTION_EXPIRES, OPTION_OVERLAP, OPTION_JSON, OPTION_HELP };
 
 static const struct option known_options[] = {
-    {"file", required_argument, NULL, OPTION_FILE},       {"name", required_argument, NULL, OPTION_NAME},
-    {"role", required_argument, NULL, OPTION_ROLE},       {"tenant", required_argument, NULL, OPTION_TENANT},
-    {"expires", required_argument, NULL, OPTION_EXPIRES}, {"overlap", required_argument, NULL, OPTION_OVERLAP},
-    {"json", no_argument, NULL, OPTION_JSON},             {"help", no_argument, NULL, OPTION_HELP},
+    {"file", required_argument, NULL, OPTION_FILE},
+    {"name", required_argument, NULL, OPTION_NAME},
+    {"role", required_argument, NULL, OPTION_ROLE},
+    {"tenant", required_argument, NULL, OPTION_TENANT},
+    {"expires", required_argument, NULL, OPTION_EXPIRES},
+    {"overlap", required_argument, NULL, OPTION_OVERLAP},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
 
@@ -85,10 +87,18 @@ static const struct option known_options[] = {
 
 static int take_option(struct options *options, int id) {
     switch (id) {
-    case OPTION_FILE: options->file = optarg; return 0;
-    case OPTION_NAME: options->name = optarg; return 0;
-    case OPTION_TENANT: options->tenant = optarg; return 0;
-    case OPTION_JSON: options->json = true; return 0;
+    case OPTION_FILE:
+        options->file = optarg;
+        return 0;
+    case OPTION_NAME:
+        options->name = optarg;
+        return 0;
+    case OPTION_TENANT:
+        options->tenant = optarg;
+        return 0;
+    case OPTION_JSON:
+        options->json = true;
+        return 0;
     case OPTION_ROLE:
         if (options->n_roles == SP_ROLES_MAX)
             return sp_wrong_usage(options->command, "at most %d roles", SP_ROLES_MAX);
@@ -102,7 +112,8 @@ static int take_option(struct options *options, int id) {
         if (parse_time(optarg, &options->overlap_s))
             return 0;
         return sp_wrong_usage(options->command, "--overlap %s: say a time like 30m or 24h, or 0", optarg);
-    default: return SP_EXIT_USAGE; /* not reached: --help was answered before */
+    default:
+        return SP_EXIT_USAGE; /* not reached: --help was answered before */
     }
 }
 
@@ -199,7 +210,8 @@ static int add_and_show(const struct options *options, struct sp_key_file *file,
         return r;
     if (printf("%s\n", key.text) < 0 || fflush(stdout) != 0)
         return failed(options, "the key %s could not be written to standard output: revoke it and make another", key.id);
-    fprintf(stderr, "Key %s is in %s. It was shown this once. It counts after the next reload: sallyport ctl reload\n", key.id, options->file);
+    fprintf(stderr, "Key %s is in %s. It was shown this once. It counts after the next reload: sallyport ctl reload\n", key.id,
+            options->file);
     return SP_EXIT_OK;
 }
 
@@ -317,8 +329,8 @@ static int append_json_key(struct sp_buffer *out, const struct sp_api_key_config
 static int append_line(struct sp_buffer *out, const struct sp_api_key_config *key, uint64_t now_s) {
     char expires[SP_TIMESTAMP_LEN + 1];
     time_text(key->expires_at_s, expires);
-    int r = sp_buffer_printf(out, "%-8s  %-7s  %-20s  %-24s  %-16s  ", key->id, state_of(key, now_s), *expires ? expires : "never", key->name,
-                             key->tenant ? key->tenant : "-");
+    int r = sp_buffer_printf(out, "%-8s  %-7s  %-20s  %-24s  %-16s  ", key->id, state_of(key, now_s), *expires ? expires : "never",
+                             key->name, key->tenant ? key->tenant : "-");
     for (size_t i = 0; r == 0 && i < key->roles.count; i++)
         r = sp_buffer_printf(out, "%s%s", i ? "," : "", key->roles.item[i]);
     return r ? r : sp_buffer_append_span(out, SP_SPAN("\n"));

@@ -85,7 +85,7 @@ static const struct {
     const char *type; /* of the key; NULL: a secret */
     int bits;         /* EC: exactly; else at least */
 } algorithms[] = {
-    {"ES256", JWT_ALG_ES256, "EC", 256}, {"ES384", JWT_ALG_ES384, "EC", 384},   {"ES512", JWT_ALG_ES512, "EC", 521},
+    {"ES256", JWT_ALG_ES256, "EC", 256},   {"ES384", JWT_ALG_ES384, "EC", 384},   {"ES512", JWT_ALG_ES512, "EC", 521},
     {"RS256", JWT_ALG_RS256, "RSA", 2048}, {"RS384", JWT_ALG_RS384, "RSA", 2048}, {"RS512", JWT_ALG_RS512, "RSA", 2048},
     {"HS256", JWT_ALG_HS256, NULL, 0},
 };
@@ -123,19 +123,19 @@ static int choose_algorithm(const struct request *request, const char *pem, size
         }
     const char *type = EVP_PKEY_get0_type_name(key);
     if (named != NO_ALGORITHM)
-        return failed("%s holds a key of type %s and %d bits, which does not go with %s", request->key, type ? type : "?", EVP_PKEY_get_bits(key),
-                      algorithms[named].name);
-    return failed("%s holds a key of type %s and %d bits: libjwt cannot sign with it; use an EC (P-256, P-384, P-521) or RSA key (2048 bits)",
-                  request->key, type ? type : "?", EVP_PKEY_get_bits(key));
+        return failed("%s holds a key of type %s and %d bits, which does not go with %s", request->key, type ? type : "?",
+                      EVP_PKEY_get_bits(key), algorithms[named].name);
+    return failed(
+        "%s holds a key of type %s and %d bits: libjwt cannot sign with it; use an EC (P-256, P-384, P-521) or RSA key (2048 bits)",
+        request->key, type ? type : "?", EVP_PKEY_get_bits(key));
 }
 
 /* ---- The token ---- */
 
 static char *claims_text(const struct request *request) {
     json_int_t now_s = (json_int_t)sp_wall_s();
-    _cleanup_(free_json) json_t *claims =
-        json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", request->issuer, "aud", request->audience, "sub", request->subject, "iat", now_s, "exp",
-                  now_s + (json_int_t)request->lifetime_s);
+    _cleanup_(free_json) json_t *claims = json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", request->issuer, "aud", request->audience, "sub",
+                                                    request->subject, "iat", now_s, "exp", now_s + (json_int_t)request->lifetime_s);
     if (!claims || (request->tenant && json_object_set_new(claims, "org_id", json_string(request->tenant)) < 0) ||
         (request->scope && json_object_set_new(claims, "scope", json_string(request->scope)) < 0) ||
         (json_array_size(request->roles) && json_object_set(claims, "roles", request->roles) < 0))
@@ -145,7 +145,7 @@ static char *claims_text(const struct request *request) {
 
 static int sign(const struct request *request) {
     _cleanup_(free_secret) char *key = NULL;
-    size_t chosen;
+    size_t chosen = NO_ALGORITHM;
     int r = read_file(request->key, &key);
     if (r == 0)
         r = choose_algorithm(request, key, &chosen);
@@ -169,7 +169,8 @@ static int sign(const struct request *request) {
     /* Older ones write JWT over what they were told. */
     const char *written = jwt_get_header(jwt, "typ");
     if (!written || strcmp(written, request->type) != 0)
-        return failed("this libjwt writes the type %s whatever it is told, not %s; leave --type out", written ? written : "?", request->type);
+        return failed("this libjwt writes the type %s whatever it is told, not %s; leave --type out", written ? written : "?",
+                      request->type);
     if (printf("%s\n", token) < 0 || fflush(stdout) != 0)
         return failed("cannot write the token: %s", strerror(errno));
     return SP_EXIT_OK;
@@ -206,28 +207,55 @@ static int take_lifetime(struct request *request, const char *text) {
 
 static int take_option(struct request *request, int option, char **argv) {
     switch (option) {
-    case 'k': request->key = optarg; return 0;
-    case 'a': request->algorithm = optarg; return 0;
-    case 'i': request->issuer = optarg; return 0;
-    case 'u': request->audience = optarg; return 0;
-    case 's': request->subject = optarg; return 0;
-    case 't': request->tenant = optarg; return 0;
-    case 'c': request->scope = optarg; return 0;
-    case 'd': request->kid = optarg; return 0;
-    case 'y': request->type = optarg; return 0;
-    case 'e': return take_lifetime(request, optarg);
-    case 'r': return json_array_append_new(request->roles, json_string(optarg)) < 0 ? failed("--role %s is not UTF-8", optarg) : 0;
-    default: return sp_wrong_option("token", option, argv);
+    case 'k':
+        request->key = optarg;
+        return 0;
+    case 'a':
+        request->algorithm = optarg;
+        return 0;
+    case 'i':
+        request->issuer = optarg;
+        return 0;
+    case 'u':
+        request->audience = optarg;
+        return 0;
+    case 's':
+        request->subject = optarg;
+        return 0;
+    case 't':
+        request->tenant = optarg;
+        return 0;
+    case 'c':
+        request->scope = optarg;
+        return 0;
+    case 'd':
+        request->kid = optarg;
+        return 0;
+    case 'y':
+        request->type = optarg;
+        return 0;
+    case 'e':
+        return take_lifetime(request, optarg);
+    case 'r':
+        return json_array_append_new(request->roles, json_string(optarg)) < 0 ? failed("--role %s is not UTF-8", optarg) : 0;
+    default:
+        return sp_wrong_option("token", option, argv);
     }
 }
 
 static int sign_command(int argc, char **argv) {
-    static const struct option options[] = {{"key", required_argument, NULL, 'k'},      {"alg", required_argument, NULL, 'a'},
-                                            {"issuer", required_argument, NULL, 'i'},   {"audience", required_argument, NULL, 'u'},
-                                            {"subject", required_argument, NULL, 's'},  {"tenant", required_argument, NULL, 't'},
-                                            {"role", required_argument, NULL, 'r'},     {"scope", required_argument, NULL, 'c'},
-                                            {"expires", required_argument, NULL, 'e'},  {"kid", required_argument, NULL, 'd'},
-                                            {"type", required_argument, NULL, 'y'},     {"help", no_argument, NULL, 'h'},
+    static const struct option options[] = {{"key", required_argument, NULL, 'k'},
+                                            {"alg", required_argument, NULL, 'a'},
+                                            {"issuer", required_argument, NULL, 'i'},
+                                            {"audience", required_argument, NULL, 'u'},
+                                            {"subject", required_argument, NULL, 's'},
+                                            {"tenant", required_argument, NULL, 't'},
+                                            {"role", required_argument, NULL, 'r'},
+                                            {"scope", required_argument, NULL, 'c'},
+                                            {"expires", required_argument, NULL, 'e'},
+                                            {"kid", required_argument, NULL, 'd'},
+                                            {"type", required_argument, NULL, 'y'},
+                                            {"help", no_argument, NULL, 'h'},
                                             {0}};
     _cleanup_(free_json) json_t *roles = json_array();
     struct request request = {.type = "JWT", .lifetime_s = 3600, .roles = roles};

@@ -41,7 +41,7 @@ static EVP_PKEY *make_key(const char *algorithm) {
     return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 }
 
-#define NUMBER_MAX 256                                  /* bytes: an RSA modulus of 2048 bits */
+#define NUMBER_MAX  256 /* bytes: an RSA modulus of 2048 bits */
 #define NUMBER_TEXT (SP_BASE64URL_LEN(NUMBER_MAX) + 1)
 
 /* len 0: without leading zeros. */
@@ -146,11 +146,20 @@ int sp_command_token_keys(int argc, char **argv) {
     optind = 0;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (option) {
-        case 'p': private_path = optarg; break;
-        case 'j': jwks_path = optarg; break;
-        case 'a': algorithm = optarg; break;
-        case 'h': fputs(usage, stdout); return SP_EXIT_OK;
-        default: return sp_wrong_option("token keys", option, argv);
+        case 'p':
+            private_path = optarg;
+            break;
+        case 'j':
+            jwks_path = optarg;
+            break;
+        case 'a':
+            algorithm = optarg;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return SP_EXIT_OK;
+        default:
+            return sp_wrong_option("token keys", option, argv);
         }
     }
     if (optind < argc)

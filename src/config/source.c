@@ -122,6 +122,15 @@ static const char *problem_of_text(struct sp_span text) {
     return sp_utf8_valid(text) ? NULL : "this text is not valid UTF-8; save the file as UTF-8";
 }
 
+/* For text that has been refused: close enough to it not to be refused again for another reason. */
+static json_t *stand_in(struct sp_span text) {
+    _cleanup_(sp_free_pointer) char *copy = sp_span_dup(text);
+    for (size_t i = 0; copy && i < text.len; i++)
+        if ((unsigned char)copy[i] < 0x20 || copy[i] == 0x7f)
+            copy[i] = '_';
+    return copy && sp_utf8_valid(text) ? json_stringn(copy, text.len) : json_string("_");
+}
+
 /* ---- Events ---- */
 
 static struct sp_place place_of(yaml_mark_t mark) {
@@ -203,7 +212,7 @@ static int take_scalar(struct reading *reading, const yaml_event_t *event) {
     if (problem) {
         reading->broken = true;
         sp_source_error(reading->source, place, "%s", problem);
-        return attach(reading, json_string(""), place);
+        return attach(reading, stand_in(text), place);
     }
     return attach(reading, value_of(text, plain), place);
 }

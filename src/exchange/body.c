@@ -26,6 +26,8 @@ static struct sp_body_block *small_block(struct sp_exchange *x, size_t size) {
 
 static struct sp_body_block *pooled_block(struct sp_exchange *x) {
     struct sp_service *service = x->service;
+    if (service->body_bytes + SP_BODY_BLOCK_SIZE > service->body_bytes_max && x->body.kept)
+        sp_body_let_go(x); /* a second try is worth less than going on */
     if (service->body_bytes + SP_BODY_BLOCK_SIZE > service->body_bytes_max)
         return NULL;
     struct sp_body_block *block = sp_pool_get(&service->blocks);
@@ -72,7 +74,9 @@ char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len) {
 void sp_body_added(struct sp_exchange *x, size_t n) {
     x->body.last->used += (uint32_t)n;
     x->body.received += n;
-    if (x->body.received > SP_BODY_REPLAY_MAX && x->body.kept)
+    /* What is kept for second tries may take half of the budget, so that bodies under way always find room. */
+    bool scarce = x->service->body_bytes > x->service->body_bytes_max / 2;
+    if (x->body.kept && (x->body.received > SP_BODY_REPLAY_MAX || (scarce && x->body.first->next)))
         sp_body_let_go(x);
 }
 

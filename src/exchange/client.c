@@ -68,8 +68,7 @@ static void free_client(struct sp_deferred *deferred) {
     sp_buffer_free(&client->out);
     sp_auth_memory_clear(&client->auth);
     sp_pool_put(&service->clients, client);
-    if (service->draining && sp_service_idle(service))
-        sp_defer(service->parts.loop, &service->idle_call);
+    sp_service_freed(service);
 }
 
 static void forget(struct sp_client *client) {
@@ -138,41 +137,36 @@ void sp_client_exchange_done(struct sp_client *client) {
 
 /* ---- Request bodies ---- */
 
-/* Moves body bytes from *rest into the exchange. */
+/* One run of body bytes off *rest. false: the request was refused. */
+static bool feed_run(struct sp_client *client, struct sp_span *rest) {
+    struct sp_exchange *x = client->exchange;
+    struct sp_http_body *incoming = &client->incoming;
+    struct sp_span from = *rest, payload;
+    uint64_t left = incoming->left;
+    enum sp_http_progress progress = sp_http_body_next(incoming, rest, &payload);
+    size_t taken = progress == SP_HTTP_REFUSED ? 0 : sp_body_add(x, payload);
+    x->bytes_in += taken;
+    client->body_done = progress == SP_HTTP_COMPLETE;
+    if (progress != SP_HTTP_REFUSED && taken == payload.len)
+        return true;
+    client->body_done = false;
+    if (incoming->framing == SP_FRAMING_LENGTH) { /* the rest waits for memory where it is */
+        incoming->left = left - taken;
+        *rest = sp_span_from(from, taken);
+        return true;
+    }
+    /* Half a chunk cannot be given back to the decoder. */
+    client->out_of_step = true;
+    sp_exchange_refuse(x, progress == SP_HTTP_REFUSED ? 400 : 503, progress == SP_HTTP_REFUSED ? "malformed chunk" : "memory budget spent");
+    return false;
+}
+
+/* Moves body bytes from *rest into the exchange, as long as there is memory for them. */
 static void feed_body(struct sp_client *client, struct sp_span *rest) {
     struct sp_exchange *x = client->exchange;
-    while (rest->len && !client->body_done && !x->body.waits_for_memory) {
-        struct sp_span payload = *rest;
-        if (client->framing == SP_FRAMING_LENGTH) {
-            payload.len = (size_t)sp_min((uint64_t)payload.len, client->body_left);
-            size_t taken = sp_body_add(x, payload);
-            client->body_left -= taken;
-            client->body_done = client->body_left == 0;
-            x->bytes_in += taken;
-            *rest = sp_span_from(*rest, taken);
-            continue;
-        }
-        struct sp_http_chunks chunks = client->chunks;
-        struct sp_span after = *rest;
-        enum sp_http_progress progress = sp_http_chunks_next(&chunks, &after, &payload);
-        if (progress == SP_HTTP_REFUSED) {
-            client->out_of_step = true;
-            client->body_done = true;
-            sp_exchange_refuse(x, 400, "malformed chunk");
+    while (rest->len && !client->body_done && !x->body.waits_for_memory)
+        if (!feed_run(client, rest))
             return;
-        }
-        if (sp_body_add(x, payload) < payload.len) {
-            /* Half a run cannot be given back to the decoder: all of a run is taken, or it waits. */
-            client->out_of_step = true;
-            client->body_done = true;
-            sp_exchange_refuse(x, 503, "memory budget spent");
-            return;
-        }
-        x->bytes_in += payload.len;
-        client->chunks = chunks;
-        *rest = after;
-        client->body_done = progress == SP_HTTP_COMPLETE;
-    }
     x->body.complete = client->body_done;
     if (x->route && x->body.received > x->route->max_body) {
         client->out_of_step = !client->body_done;
@@ -184,7 +178,7 @@ static void feed_body(struct sp_client *client, struct sp_span *rest) {
 static bool read_length_body(struct sp_client *client) {
     struct sp_exchange *x = client->exchange;
     size_t room;
-    char *to = sp_body_room(x, (size_t)sp_min(client->body_left, (uint64_t)SP_BODY_BLOCK_SIZE), &room);
+    char *to = sp_body_room(x, (size_t)sp_min(client->incoming.left, (uint64_t)SP_BODY_BLOCK_SIZE), &room);
     if (!to)
         return false;
     ssize_t n = sp_transport_read(client->transport, to, room);
@@ -195,9 +189,9 @@ static bool read_length_body(struct sp_client *client) {
         return false;
     }
     sp_body_added(x, (size_t)n);
-    client->body_left -= (uint64_t)n;
+    client->incoming.left -= (uint64_t)n;
     x->bytes_in += (uint64_t)n;
-    x->body.complete = client->body_done = client->body_left == 0;
+    x->body.complete = client->body_done = client->incoming.left == 0;
     return true;
 }
 
@@ -233,7 +227,7 @@ static void read_body(struct sp_client *client) {
         bool buffered = sp_buffer_len(&client->in);
         if (!buffered && !sp_transport_readable(client->transport))
             break;
-        if (client->framing == SP_FRAMING_LENGTH && !buffered) {
+        if (client->incoming.framing == SP_FRAMING_LENGTH && !buffered) {
             if (!read_length_body(client))
                 break;
         } else if (!read_chunked_body(client)) {
@@ -261,6 +255,7 @@ static struct sp_exchange *begin_exchange(struct sp_client *client) {
     client->close_after = client->chunked = client->no_body = client->out_of_step = client->continue_wanted = false;
     client->body_done = true;
     client->scan = (struct sp_http_scan){0};
+    client->looked_at = 0;
     return x;
 }
 
@@ -298,9 +293,7 @@ static void take_request(struct sp_client *client, struct sp_span head, struct s
         return;
     }
     take_request_id(x);
-    client->framing = x->request.framing;
-    client->body_left = x->request.content_length;
-    client->chunks = (struct sp_http_chunks){0};
+    sp_http_body_begin(&client->incoming, x->request.framing, x->request.content_length);
     client->body_done = x->body.complete = x->request.framing == SP_FRAMING_NONE;
     client->continue_wanted = x->request.expect_continue && !client->body_done;
     feed_body(client, rest);
@@ -316,6 +309,7 @@ static void look_at(struct sp_client *client, struct sp_span bytes, bool fresh) 
     size_t head_len = 0;
     unsigned status = 400;
     enum sp_http_progress progress = sp_http_find_head(&client->scan, bytes, &head_len, &status);
+    client->looked_at = bytes.len;
     if (progress == SP_HTTP_REFUSED) {
         refuse_head(client, status, status == 400 ? "malformed head" : status == 414 ? "target too long" : "headers too large");
         return;
@@ -345,7 +339,7 @@ static void look_at(struct sp_client *client, struct sp_span bytes, bool fresh) 
 static bool read_head(struct sp_client *client) {
     struct sp_service *service = client->service;
     size_t held = sp_buffer_len(&client->in);
-    if (held && client->scan.seen < held) {
+    if (client->looked_at < held) {
         look_at(client, sp_buffer_span(&client->in), false);
         return client->state != SP_CLIENT_CLOSED;
     }
@@ -378,13 +372,13 @@ static bool read_head(struct sp_client *client) {
 static bool discard(struct sp_client *client) {
     struct sp_service *service = client->service;
     size_t held = sp_buffer_len(&client->in);
-    size_t n = (size_t)sp_min((uint64_t)held, client->body_left);
+    size_t n = (size_t)sp_min((uint64_t)held, client->incoming.left);
     if (held) {
         sp_buffer_consume(&client->in, n);
     } else {
         if (!sp_transport_readable(client->transport))
             return false;
-        ssize_t got = sp_transport_read(client->transport, service->scratch, (size_t)sp_min(client->body_left, (uint64_t)sizeof service->scratch));
+        ssize_t got = sp_transport_read(client->transport, service->scratch, (size_t)sp_min(client->incoming.left, (uint64_t)sizeof service->scratch));
         if (got == SP_IO_AGAIN)
             return false;
         if (got <= 0) {
@@ -393,8 +387,8 @@ static bool discard(struct sp_client *client) {
         }
         n = (size_t)got;
     }
-    client->body_left -= n;
-    if (client->body_left == 0) {
+    client->incoming.left -= n;
+    if (client->incoming.left == 0) {
         client->body_done = true;
         client->state = SP_CLIENT_IDLE;
     }

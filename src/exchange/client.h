@@ -23,14 +23,13 @@ struct sp_client {
     struct sp_exchange *exchange; /* in state EXCHANGE, else NULL */
     struct sp_buffer in, out;
     struct sp_http_scan scan;
+    size_t looked_at;             /* of the head in `in`: more has come when it holds more */
     struct sp_timer timer;
     uint64_t deadline_ms;         /* the timer looks at it when it fires; UINT64_MAX: none */
     struct sp_deferred resume, free;
 
     /* the request under way */
-    enum sp_http_framing framing;
-    uint64_t body_left;
-    struct sp_http_chunks chunks;
+    struct sp_http_body incoming;
     bool body_done, continue_wanted;
     /* the answer under way */
     bool close_after, chunked, length_told, no_body, out_of_step /* the next request's beginning is not certain */;

@@ -22,7 +22,9 @@ static void (*const last_stages[])(struct sp_exchange *x) = {
 static void free_exchange(struct sp_deferred *deferred) {
     struct sp_exchange *x = SP_CONTAINER(deferred, struct sp_exchange, free);
     sp_arena_reset(&x->arena);
-    sp_pool_put(&x->service->exchanges, x);
+    struct sp_service *service = x->service;
+    sp_pool_put(&service->exchanges, x);
+    sp_service_freed(service);
 }
 
 static void run_more(struct sp_deferred *deferred) { sp_exchange_run(SP_CONTAINER(deferred, struct sp_exchange, more)); }

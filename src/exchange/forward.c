@@ -57,44 +57,23 @@ static int write_our_fields(struct sp_exchange *x, struct sp_buffer *out) {
 
 /* A body that is whole already is sent with its length, whatever framing the client used: one thing less to disagree about. */
 static int write_framing(struct sp_exchange *x, struct sp_buffer *out) {
-    uint64_t length = 0;
-    x->chunked_up = false;
-    if (x->request.framing == SP_FRAMING_LENGTH) {
-        length = x->request.content_length;
-    } else if (x->request.framing == SP_FRAMING_CHUNKED && !x->body.complete) {
-        x->chunked_up = true;
-        return sp_buffer_append_span(out, SP_SPAN("transfer-encoding: chunked\r\n"));
-    } else if (x->request.framing == SP_FRAMING_CHUNKED) {
-        length = x->body.received;
-    } else if (x->request.method != SP_HTTP_POST && x->request.method != SP_HTTP_PUT && x->request.method != SP_HTTP_PATCH) {
-        return 0;
-    }
-    int error = sp_buffer_append_span(out, SP_SPAN("content-length: "));
-    if (!error)
-        error = sp_buffer_append_u64(out, length);
-    return error ? error : sp_buffer_append(out, "\r\n", 2);
+    x->chunked_up = x->request.framing == SP_FRAMING_CHUNKED && !x->body.complete;
+    if (x->chunked_up)
+        return sp_http_write_framing(out, SP_FRAMING_CHUNKED, 0);
+    if (x->request.framing == SP_FRAMING_CHUNKED)
+        return sp_http_write_framing(out, SP_FRAMING_LENGTH, x->body.received);
+    bool expects_one = x->request.method == SP_HTTP_POST || x->request.method == SP_HTTP_PUT || x->request.method == SP_HTTP_PATCH;
+    if (x->request.framing == SP_FRAMING_NONE && expects_one)
+        return sp_http_write_framing(out, SP_FRAMING_LENGTH, 0); /* RFC 9110 §8.6 */
+    return sp_http_write_framing(out, x->request.framing, x->request.content_length);
 }
 
 static int write_head(struct sp_exchange *x, struct sp_buffer *out) {
     const struct sp_server_config *server = sp_backend_server(x->backend);
-    int error = sp_buffer_append_span(out, x->request.method_name);
+    struct sp_span base = x->path.at[0] == '/' ? sp_span_text(server->base_path) : SP_SPAN("");
+    int error = sp_http_write_request_line(out, x->request.method_name, base, x->path, x->request.query);
     if (!error)
-        error = sp_buffer_append(out, " ", 1);
-    if (!error && x->path.at[0] == '/')
-        error = sp_buffer_append_span(out, sp_span_text(server->base_path));
-    if (!error)
-        error = sp_buffer_append_span(out, x->path);
-    if (!error && x->request.query.at && x->request.query.len) {
-        error = sp_buffer_append(out, "?", 1);
-        if (!error)
-            error = sp_buffer_append_span(out, x->request.query);
-    }
-    if (!error)
-        error = sp_buffer_append_span(out, SP_SPAN(" HTTP/1.1\r\nhost: "));
-    if (!error)
-        error = sp_buffer_append_span(out, sp_span_text(server->authority));
-    if (!error)
-        error = sp_buffer_append(out, "\r\n", 2);
+        error = sp_http_write_field(out, SP_SPAN("host"), sp_span_text(server->authority));
     if (!error)
         error = write_fields(x, out);
     if (!error)

@@ -48,7 +48,7 @@ bool sp_client_flush(struct sp_client *client) {
 static bool rest_is_small(const struct sp_client *client) {
     if (client->body_done)
         return true;
-    return !client->continue_wanted && client->framing == SP_FRAMING_LENGTH && client->body_left <= SP_DISCARD_MAX;
+    return !client->continue_wanted && client->incoming.framing == SP_FRAMING_LENGTH && client->incoming.left <= SP_DISCARD_MAX;
 }
 
 static void http1_head(struct sp_exchange *x, const struct sp_answer *answer) {
@@ -66,13 +66,9 @@ static void http1_head(struct sp_exchange *x, const struct sp_answer *answer) {
     for (unsigned i = 0; i < answer->n_fields && !error; i++)
         error = sp_http_write_field(out, answer->field[i].name, answer->field[i].value);
     if (!error && answer->has_length && answer->status != 204 && answer->status != 304) {
-        error = sp_buffer_append_span(out, SP_SPAN("content-length: "));
-        if (!error)
-            error = sp_buffer_append_u64(out, answer->content_length);
-        if (!error)
-            error = sp_buffer_append(out, "\r\n", 2);
+        error = sp_http_write_framing(out, SP_FRAMING_LENGTH, answer->content_length);
     } else if (!error && client->chunked) {
-        error = sp_buffer_append_span(out, SP_SPAN("transfer-encoding: chunked\r\n"));
+        error = sp_http_write_framing(out, SP_FRAMING_CHUNKED, 0);
     }
     if (!error && client->close_after)
         error = sp_buffer_append_span(out, SP_SPAN("connection: close\r\n"));

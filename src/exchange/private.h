@@ -35,10 +35,12 @@ struct sp_service {
     void *idle_owner;
     struct sp_deferred idle_call;
     uint64_t date_second;
-    char date[32];                 /* Date field (RFC 9110 §6.6.1) of date_second */
+    char date[SP_HTTP_DATE_LEN + 1]; /* Date field of date_second */
 };
 #define sp_loop_of(x) ((x)->service->parts.loop)
 void sp_service_count(struct sp_service *service, enum sp_counter counter, uint64_t by);
+/* A client or an exchange is gone: was it the last one a drain waited for? */
+void sp_service_freed(struct sp_service *service);
 struct sp_span sp_service_date(struct sp_service *service);
 
 /* ---- Answers ---- */
@@ -146,9 +148,7 @@ struct sp_exchange {
     uint64_t up_written;                  /* bytes the backend's socket took in this try */
 
     struct sp_http_scan scan;             /* relay */
-    struct sp_http_chunks chunks;
-    enum sp_http_framing framing;
-    uint64_t answer_left;
+    struct sp_http_body answer;
     bool answer_begun;                    /* a byte came from the backend in this try */
     bool answered;                        /* a head went to the client */
     bool answer_whole;

@@ -61,10 +61,8 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
     x->scan = (struct sp_http_scan){0};
     if (response.status < 200)
         return SP_STAGE_WAIT; /* RFC 9110 §15.2: interim answers are for us; the client got its 100 from us */
-    x->framing = response.framing;
-    x->answer_left = response.framing == SP_FRAMING_LENGTH ? response.content_length : 0;
+    sp_http_body_begin(&x->answer, response.framing, response.content_length);
     x->backend_keeps = response.keep_alive && response.framing != SP_FRAMING_CLOSE;
-    x->chunks = (struct sp_http_chunks){0};
     x->answer_whole = response.framing == SP_FRAMING_NONE;
     sp_backend_report(x->backend, response.status != 502 && response.status != 503 && response.status != 504);
     pass_head(x, &response);
@@ -74,25 +72,11 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
 /* Body bytes off *input to the client. */
 static enum sp_stage_answer take_body(struct sp_exchange *x, struct sp_span *input) {
     while (input->len && !x->answer_whole && !x->ended) {
-        struct sp_span payload = *input;
-        if (x->framing == SP_FRAMING_LENGTH) {
-            payload.len = (size_t)sp_min((uint64_t)payload.len, x->answer_left);
-            *input = sp_span_from(*input, payload.len);
-            x->answer_left -= payload.len;
-            x->answer_whole = x->answer_left == 0;
-        } else if (x->framing == SP_FRAMING_CHUNKED) {
-            switch (sp_http_chunks_next(&x->chunks, input, &payload)) {
-            case SP_HTTP_REFUSED:
-                return bad_answer(x, "backend sent a malformed chunk");
-            case SP_HTTP_COMPLETE:
-                x->answer_whole = true;
-                break;
-            case SP_HTTP_INCOMPLETE:
-                break;
-            }
-        } else {
-            *input = sp_span_from(*input, input->len);
-        }
+        struct sp_span payload;
+        enum sp_http_progress progress = sp_http_body_next(&x->answer, input, &payload);
+        if (progress == SP_HTTP_REFUSED)
+            return bad_answer(x, "backend sent a malformed chunk");
+        x->answer_whole = progress == SP_HTTP_COMPLETE;
         if (payload.len)
             x->front->body(x, payload);
     }
@@ -122,7 +106,7 @@ static enum sp_stage_answer take(struct sp_exchange *x, struct sp_span *input) {
 
 /* The server's end of the connection, orderly (0) or not. */
 static enum sp_stage_answer take_end(struct sp_exchange *x, ssize_t end) {
-    if (x->answered && x->framing == SP_FRAMING_CLOSE && end == 0) {
+    if (x->answered && x->answer.framing == SP_FRAMING_CLOSE && end == 0) {
         x->answer_whole = true;
         return SP_STAGE_NEXT;
     }

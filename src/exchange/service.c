@@ -2,7 +2,6 @@
 #include "client.h"
 
 #include <errno.h>
-#include <time.h>
 
 static void wake_waiters(struct sp_deferred *deferred) {
     struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, wake_waiters);
@@ -75,6 +74,11 @@ void sp_service_abort(struct sp_service *service) {
 
 bool sp_service_idle(const struct sp_service *service) { return sp_list_empty(&service->client_list) && service->exchanges.live == 0; }
 
+void sp_service_freed(struct sp_service *service) {
+    if (service->draining && sp_service_idle(service))
+        sp_defer(service->parts.loop, &service->idle_call);
+}
+
 void sp_service_state(const struct sp_service *service, struct sp_service_state *ret) {
     *ret = (struct sp_service_state){
         .connections = service->clients.live,
@@ -91,11 +95,8 @@ void sp_service_count(struct sp_service *service, enum sp_counter counter, uint6
 struct sp_span sp_service_date(struct sp_service *service) {
     uint64_t now = sp_wall_s();
     if (now != service->date_second) {
-        struct tm date;
-        time_t when = (time_t)now;
-        if (!gmtime_r(&when, &date) || !strftime(service->date, sizeof service->date, "%a, %d %b %Y %H:%M:%S GMT", &date))
-            service->date[0] = 0;
+        sp_http_date(now, service->date);
         service->date_second = now;
     }
-    return sp_span_text(service->date);
+    return sp_span(service->date, SP_HTTP_DATE_LEN);
 }

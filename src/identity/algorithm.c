@@ -12,7 +12,8 @@ static const struct sp_algorithm algorithms[SP_ALG_COUNT] = {
     [SP_ALG_ES256] = {.name = "ES256", .kind = SP_KEY_EC, .digest = SP_SHA256, .curve = "P-256", .group = "P-256", .coordinate = 32},
     [SP_ALG_ES384] = {.name = "ES384", .kind = SP_KEY_EC, .digest = SP_SHA384, .curve = "P-384", .group = "P-384", .coordinate = 48},
     [SP_ALG_ES512] = {.name = "ES512", .kind = SP_KEY_EC, .digest = SP_SHA512, .curve = "P-521", .group = "P-521", .coordinate = 66},
-    [SP_ALG_EDDSA] = {.name = "EdDSA", .kind = SP_KEY_OKP, .digest = SP_DIGEST_NONE, .curve = "Ed25519", .group = "ED25519", .coordinate = 32},
+    [SP_ALG_EDDSA] =
+        {.name = "EdDSA", .kind = SP_KEY_OKP, .digest = SP_DIGEST_NONE, .curve = "Ed25519", .group = "ED25519", .coordinate = 32},
     [SP_ALG_HS256] = {.name = "HS256", .kind = SP_KEY_SECRET, .digest = SP_SHA256},
 };
 

@@ -17,9 +17,9 @@ struct sp_algorithm {
     enum sp_key_kind kind;
     enum sp_digest_kind digest; /* NONE: the signature scheme hashes for itself */
     bool pss;
-    const char *curve;          /* `crv` of the keys that fit; NULL for RSA and secrets */
-    const char *group;          /* what OpenSSL calls it */
-    size_t coordinate;          /* bytes of one coordinate, and of r and s */
+    const char *curve; /* `crv` of the keys that fit; NULL for RSA and secrets */
+    const char *group; /* what OpenSSL calls it */
+    size_t coordinate; /* bytes of one coordinate, and of r and s */
 };
 
 const struct sp_algorithm *sp_algorithm(enum sp_jwt_algorithm algorithm);
@@ -27,7 +27,7 @@ const struct sp_algorithm *sp_algorithm(enum sp_jwt_algorithm algorithm);
 bool sp_algorithm_find(struct sp_span name, enum sp_jwt_algorithm *ret);
 
 /* Digests are fetched at the first call in a thread and kept: a fetch takes locks and looks through providers. */
-int sp_digests_prepare(void) SP_MUST_USE; /* -ENOMEM: OpenSSL has none to give */
+int sp_digests_prepare(void) SP_MUST_USE;             /* -ENOMEM: OpenSSL has none to give */
 const EVP_MD *sp_digest_md(enum sp_digest_kind kind); /* NULL before sp_digests_prepare() succeeded */
 size_t sp_digest_len(enum sp_digest_kind kind);
 /* Writes sp_digest_len(kind) bytes. */

@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <sallyport/identity.h>
 
-#define ID_LEN 8
-#define SECRET_LEN 43 /* base64url of 256 bits */
+#define ID_LEN       8
+#define SECRET_LEN   43 /* base64url of 256 bits */
 #define CHECKSUM_LEN 6
-#define ID_AT 3
-#define SECRET_AT (ID_AT + ID_LEN + 1)
-#define CHECKSUM_AT (SECRET_AT + SECRET_LEN)
+#define ID_AT        3
+#define SECRET_AT    (ID_AT + ID_LEN + 1)
+#define CHECKSUM_AT  (SECRET_AT + SECRET_LEN)
 
 _Static_assert(CHECKSUM_AT + CHECKSUM_LEN == SP_API_KEY_LEN, "the layout is the contract's");
 

@@ -98,8 +98,8 @@ static void remember(struct sp_auth_memory *last, const struct sp_identity *iden
 
 /* ---- The kinds of credential ---- */
 
-static enum sp_auth_verdict check_api_key(const struct sp_identity *identity, struct sp_span text, uint64_t now_s, struct sp_principal **ret,
-                                          const char **ret_reason) {
+static enum sp_auth_verdict check_api_key(const struct sp_identity *identity, struct sp_span text, uint64_t now_s,
+                                          struct sp_principal **ret, const char **ret_reason) {
     char id[8 + 1];
     uint8_t digest[SP_SHA256_LEN];
     if (!sp_api_key_parse(text, id, digest))

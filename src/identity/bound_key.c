@@ -1,7 +1,7 @@
 /* A key with the one algorithm it may be used with, and OpenSSL's contexts made ready, so that checking a signature fetches
  * nothing and sets nothing up. */
-#include "algorithm.h"
 #include "bound_key.h"
+#include "algorithm.h"
 
 #include <errno.h>
 #include <openssl/core_names.h>
@@ -10,7 +10,7 @@
 #include <openssl/rsa.h>
 
 #define COORDINATE_MAX 66
-#define DER_MAX (3 + 2 * (2 + 1 + COORDINATE_MAX))
+#define DER_MAX        (3 + 2 * (2 + 1 + COORDINATE_MAX))
 
 static int prepare_public(struct sp_bound_key *bound, EVP_PKEY *key) {
     const struct sp_algorithm *algorithm = sp_algorithm(bound->algorithm);

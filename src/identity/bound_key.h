@@ -10,11 +10,11 @@
 
 struct sp_bound_key {
     enum sp_jwt_algorithm algorithm;
-    size_t signature_len;  /* the only one it takes, in bytes */
-    EVP_PKEY_CTX *verify;  /* RSA and EC */
+    size_t signature_len;           /* the only one it takes, in bytes */
+    EVP_PKEY_CTX *verify;           /* RSA and EC */
     EVP_MD_CTX *prepared, *scratch; /* EdDSA */
-    EVP_MAC_CTX *mac;      /* HS256 */
-    size_t kid_len;        /* 0: it has none */
+    EVP_MAC_CTX *mac;               /* HS256 */
+    size_t kid_len;                 /* 0: it has none */
     char kid[];
 };
 static inline struct sp_span sp_bound_key_kid(const struct sp_bound_key *key) { return sp_span(key->kid, key->kid_len); }

@@ -1,8 +1,8 @@
 #include "claims.h"
 
 #include "json.h"
-#include "token.h"
 #include "principal.h"
+#include "token.h"
 
 /* ---- Finding ---- */
 
@@ -120,8 +120,8 @@ static bool is_for_us(const struct sp_issuer_config *issuer, const json_t *aud) 
     return found;
 }
 
-enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s, uint64_t *ret_expires_at_s,
-                                     const char **ret_reason) {
+enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+                                     uint64_t *ret_expires_at_s, const char **ret_reason) {
     if (!is_for_us(issuer, json_object_get(claims, "aud")))
         return refuse(ret_reason, "audience");
     return check_times(issuer, claims, now_s, ret_expires_at_s, ret_reason);

@@ -9,8 +9,8 @@
 
 /* Audience and times. OK, with the Unix time from which the token is no longer accepted; otherwise INVALID or EXPIRED with a reason.
  * EXPIRED only if nothing else is wrong here. */
-enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s, uint64_t *ret_expires_at_s,
-                                     const char **ret_reason) SP_MUST_USE;
+enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+                                     uint64_t *ret_expires_at_s, const char **ret_reason) SP_MUST_USE;
 
 /* Who the claims name. `like` has kind, key_id, issuer and expires_at_s filled in; the rest is taken from the claims and `config`.
  * OK; or INVALID with a reason. */

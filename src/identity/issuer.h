@@ -20,7 +20,7 @@ struct sp_known_key { /* an API key */
 
 struct sp_identity {
     unsigned refs;
-    uint64_t serial;         /* no two identities of one process have the same, nor one before and after a change of keys */
+    uint64_t serial; /* no two identities of one process have the same, nor one before and after a change of keys */
     struct sp_config *config;
     struct sp_issuer *issuers;
     size_t n_issuers;
@@ -28,11 +28,11 @@ struct sp_identity {
     struct sp_map keys_by_id;
     struct sp_known_key *known_keys;
     size_t n_known_keys;
-    uint8_t no_digest[32];   /* what an unknown id is compared with */
+    uint8_t no_digest[32]; /* what an unknown id is compared with */
     struct sp_principal *nobody;
 };
 
-const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name);     /* NULL: unknown */
+const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name);       /* NULL: unknown */
 const struct sp_issuer *sp_identity_fingerprint(const struct sp_identity *identity, uint64_t fingerprint); /* NULL: none has it */
 const struct sp_known_key *sp_identity_key(const struct sp_identity *identity, const char id[8]);          /* NULL: unknown */
 

@@ -11,10 +11,10 @@
 #include <openssl/param_build.h>
 
 #define COORDINATE_MAX 66
-#define EXPONENT_MAX 8 /* bytes; beyond that is no exponent anybody uses, only work for whoever verifies */
+#define EXPONENT_MAX   8 /* bytes; beyond that is no exponent anybody uses, only work for whoever verifies */
 
-static const uint32_t rsa_algorithms = 1u << SP_ALG_RS256 | 1u << SP_ALG_RS384 | 1u << SP_ALG_RS512 | 1u << SP_ALG_PS256 |
-                                       1u << SP_ALG_PS384 | 1u << SP_ALG_PS512;
+static const uint32_t rsa_algorithms =
+    1u << SP_ALG_RS256 | 1u << SP_ALG_RS384 | 1u << SP_ALG_RS512 | 1u << SP_ALG_PS256 | 1u << SP_ALG_PS384 | 1u << SP_ALG_PS512;
 
 static void free_context(EVP_PKEY_CTX **context) { EVP_PKEY_CTX_free(*context); }
 static void free_builder(OSSL_PARAM_BLD **builder) { OSSL_PARAM_BLD_free(*builder); }

@@ -7,12 +7,12 @@
 #include <jansson.h>
 #include <sallyport/identity.h>
 
-#define SP_JWKS_MAX (256 * 1024)   /* bytes of a key set */
-#define SP_JWKS_KEYS_MAX 64        /* keys in one */
-#define SP_RSA_BITS_MIN 2048
-#define SP_RSA_BITS_MAX 8192
+#define SP_JWKS_MAX      (256 * 1024) /* bytes of a key set */
+#define SP_JWKS_KEYS_MAX 64           /* keys in one */
+#define SP_RSA_BITS_MIN  2048
+#define SP_RSA_BITS_MAX  8192
 #define SP_SIGNATURE_MAX (SP_RSA_BITS_MAX / 8)
-#define SP_KID_MAX 255
+#define SP_KID_MAX       255
 
 /* ---- One JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037) ---- */
 struct sp_jwk {

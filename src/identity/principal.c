@@ -47,7 +47,9 @@ void sp_principal_unref(struct sp_principal *principal) {
         free(record_of(principal));
 }
 
-struct sp_span sp_principal_role_names(const struct sp_principal *principal) { return record_of(principal)->role_names; }
+struct sp_span sp_principal_role_names(const struct sp_principal *principal) {
+    return record_of(principal)->role_names;
+}
 
 bool sp_principal_has_scope(const struct sp_principal *principal, struct sp_span scope) {
     struct sp_span rest = principal->scopes, item;

@@ -4,8 +4,8 @@
 
 #include "issuer.h"
 
-#define SP_JWT_MAX 8192         /* bytes of a token */
-#define SP_JWT_HEADER_MAX 1024  /* bytes of its header, decoded */
+#define SP_JWT_MAX        8192 /* bytes of a token */
+#define SP_JWT_HEADER_MAX 1024 /* bytes of its header, decoded */
 
 /* Exactly two dots, and all else base64url: what is treated as a JWT rather than as an opaque token. */
 bool sp_jwt_looks_like_one(struct sp_span text);

@@ -9,10 +9,10 @@
 
 struct entry {
     struct sp_map_node node;
-    struct sp_list used;      /* most recently used first */
+    struct sp_list used; /* most recently used first */
     uint8_t digest[32];
-    uint64_t fingerprint;     /* of the issuer it was verified for */
-    uint64_t serial;          /* of the identity its roles were mapped with */
+    uint64_t fingerprint; /* of the issuer it was verified for */
+    uint64_t serial;      /* of the identity its roles were mapped with */
     size_t heap_at;
     struct sp_principal *principal;
 };
@@ -20,7 +20,7 @@ struct entry {
 struct sp_token_cache {
     struct sp_map map;
     struct sp_list used;
-    struct entry **heap;      /* binary, the earliest to expire at 0; map.count entries */
+    struct entry **heap; /* binary, the earliest to expire at 0; map.count entries */
     size_t max;
     uint64_t epoch;
 };

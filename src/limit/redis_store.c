@@ -8,6 +8,7 @@
 #include "subject.h"
 
 #define EXACT (INT64_C(1) << 53)
+#define TICK_US 1000       /* of a timer */
 #define NUMBER_MAX 20      /* digits */
 #define ARGS_PER_LIMIT 5   /* num den burst revision shadow */
 #define REPLY_PER_LIMIT 7  /* verdict level remainder num den burst lag */
@@ -152,9 +153,10 @@ static int format(struct sp_redis_store *store, const struct sp_limit_request *r
     return 0;
 }
 
+/* Timers are up to a tick late, decisions never: the timer is set a tick early and takes what is due within one. */
 static void watch_deadline(struct sp_redis_store *store, uint64_t due_us) {
-    uint64_t now = sp_clock_us();
-    sp_timer_start(store->loop, &store->timer, due_us > now ? (due_us - now) / 1000 : 0);
+    uint64_t now = sp_clock_us(), ticks = due_us > now ? (due_us - now) / TICK_US : 0;
+    sp_timer_start(store->loop, &store->timer, ticks > 0 ? ticks - 1 : 0);
 }
 
 static void replied(struct sp_redis_command *command, const struct sp_resp_reply *reply);
@@ -305,7 +307,7 @@ static void deadline_passed(struct sp_timer *timer) {
     while (!sp_list_empty(&store->waiting)) {
         struct sp_limit_request *oldest = sp_list_entry(store->waiting.next, struct sp_limit_request, node);
         struct pending *pending = oldest->pending;
-        if (pending->due_us > sp_clock_us()) {
+        if (pending->due_us > sp_clock_us() + TICK_US) {
             watch_deadline(store, pending->due_us);
             return;
         }

@@ -19,7 +19,7 @@ struct sp_acceptor {
     unsigned batch;   /* how many to try in one turn: grows while turns fill it, so that a lone newcomer costs no second accept(2) */
     uint64_t last_ms; /* when the last batch was filled */
     uint64_t refused;
-    bool told;        /* that descriptors have run out */
+    bool told; /* that descriptors have run out */
     struct sp_config *config;
     const struct sp_listener_config *listener; /* of `config`; NULL: nobody is let in yet */
     struct sp_timer pause;

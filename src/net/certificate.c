@@ -47,8 +47,8 @@ static int read_names(struct sp_tls_identity *identity) {
         const GENERAL_NAME *alternative = sk_GENERAL_NAME_value(alternatives, i);
         if (alternative->type != GEN_DNS)
             continue;
-        struct sp_span name = sp_span((const char *)ASN1_STRING_get0_data(alternative->d.dNSName),
-                                      (size_t)ASN1_STRING_length(alternative->d.dNSName));
+        struct sp_span name =
+            sp_span((const char *)ASN1_STRING_get0_data(alternative->d.dNSName), (size_t)ASN1_STRING_length(alternative->d.dNSName));
         if (!usable_name(name))
             continue;
         char *copy = sp_span_dup(name);

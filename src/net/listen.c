@@ -7,10 +7,10 @@
 
 #include <sallyport/net.h>
 
-#define NOTSENT_LOWAT      (128 * 1024) /* unsent bytes in the kernel beyond which a socket is not writable: backpressure is felt early */
-#define KEEPALIVE_IDLE_S   60           /* a peer that vanished without a word is found after 60 + 4 · 15 s */
-#define KEEPALIVE_EVERY_S  15
-#define KEEPALIVE_PROBES   4
+#define NOTSENT_LOWAT     (128 * 1024) /* unsent bytes in the kernel beyond which a socket is not writable: backpressure is felt early */
+#define KEEPALIVE_IDLE_S  60           /* a peer that vanished without a word is found after 60 + 4 · 15 s */
+#define KEEPALIVE_EVERY_S 15
+#define KEEPALIVE_PROBES  4
 
 static int set_option(int fd, int level, int option, int number) {
     return setsockopt(fd, level, option, &number, sizeof number) < 0 ? -errno : 0;

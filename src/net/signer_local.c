@@ -20,8 +20,9 @@ static void *key_for(const struct sp_tls_signer *signer, const struct sp_certifi
         return key;
     bool encrypted = strstr(certificate->key_pem, "ENCRYPTED") != NULL;
     ERR_clear_error();
-    (void)sp_tls_refuse(ret_error, encrypted ? "%s: the private key %s is encrypted with a passphrase, which a daemon cannot be asked for"
-                                             : "%s: %s is not a private key in PEM form",
+    (void)sp_tls_refuse(ret_error,
+                        encrypted ? "%s: the private key %s is encrypted with a passphrase, which a daemon cannot be asked for"
+                                  : "%s: %s is not a private key in PEM form",
                         where, path);
     return NULL;
 }

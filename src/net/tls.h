@@ -9,9 +9,9 @@
 /* One certificate chain with its key and the names it answers to. */
 struct sp_tls_identity {
     X509 *leaf;
-    STACK_OF(X509) *chain; /* the intermediates, leaf excluded; NULL: none */
+    STACK_OF(X509) * chain; /* the intermediates, leaf excluded; NULL: none */
     EVP_PKEY *key;
-    char **names;          /* from the SAN's dNSName entries, lower case as written there; "*.example.com" is a wildcard */
+    char **names; /* from the SAN's dNSName entries, lower case as written there; "*.example.com" is a wildcard */
     size_t n_names;
 };
 
@@ -20,8 +20,8 @@ struct sp_tls_server {
     SSL_CTX *context;
     struct sp_tls_tickets *tickets; /* borrowed: the worker's */
     struct sp_tls_identity *identities;
-    size_t n_identities;            /* the first is the default */
-    char **protocols;               /* ALPN, most wanted first */
+    size_t n_identities; /* the first is the default */
+    char **protocols;    /* ALPN, most wanted first */
     size_t n_protocols;
 };
 

@@ -77,7 +77,7 @@ static void transport_event(struct sp_watch *watch, uint32_t events) {
     struct sp_transport *transport = SP_CONTAINER(watch, struct sp_transport, watch);
     bool was_writable = transport->writable, was_gone = transport->gone;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-        transport->readable = !transport->ended;
+        transport->readable = !transport->ended && !transport->recv_error;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
         transport->writable = true;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
@@ -199,9 +199,7 @@ void sp_transport_own(struct sp_transport *transport, sp_transport_ready *ready,
 
 bool sp_transport_is_open(const struct sp_transport *transport) { return transport->state == SP_TRANSPORT_OPEN; }
 
-static ssize_t not_open(const struct sp_transport *transport) {
-    return transport->state < SP_TRANSPORT_OPEN ? SP_IO_AGAIN : -ENOTCONN;
-}
+static ssize_t not_open(const struct sp_transport *transport) { return transport->state < SP_TRANSPORT_OPEN ? SP_IO_AGAIN : -ENOTCONN; }
 
 ssize_t sp_transport_read(struct sp_transport *transport, void *into, size_t len) {
     if (transport->state != SP_TRANSPORT_OPEN)

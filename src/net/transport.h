@@ -13,9 +13,9 @@ enum sp_transport_state {
     SP_TRANSPORT_CONNECTING, /* connect(2) has not ended */
     SP_TRANSPORT_OPENING,    /* the kind's handshake has not ended; plain ones pass through */
     SP_TRANSPORT_OPEN,
-    SP_TRANSPORT_LINGERING,  /* without an owner: the answer is out, the peer may still be sending */
-    SP_TRANSPORT_FAILED,     /* never opened; the owner was told and closes it */
-    SP_TRANSPORT_CLOSED      /* no socket any more, freed at the end of the turn */
+    SP_TRANSPORT_LINGERING, /* without an owner: the answer is out, the peer may still be sending */
+    SP_TRANSPORT_FAILED,    /* never opened; the owner was told and closes it */
+    SP_TRANSPORT_CLOSED     /* no socket any more, freed at the end of the turn */
 };
 
 /* What plain and TLS do differently. All but `readable` may set the transport's problem. */
@@ -26,7 +26,7 @@ struct sp_transport_kind {
     bool (*readable)(const struct sp_transport *transport);
     int (*farewell)(struct sp_transport *transport); /* close_notify where there is such a thing: 0 sent, -EAGAIN, -errno */
     void (*facts)(const struct sp_transport *transport, struct sp_tls_facts *ret);
-    void (*free)(struct sp_transport *transport);    /* the whole object */
+    void (*free)(struct sp_transport *transport); /* the whole object */
 };
 
 struct sp_transport {
@@ -35,15 +35,15 @@ struct sp_transport {
     sp_transport_ready *ready;
     void *owner;
     enum sp_transport_state state;
-    bool readable, writable; /* what the socket would do now, as far as is known */
-    bool gone;               /* epoll saw the peer's FIN or an error: a short read no longer means drained */
-    bool ended;              /* recv(2) has returned the end */
+    bool readable, writable;    /* what the socket would do now, as far as is known */
+    bool gone;                  /* epoll saw the peer's FIN or an error: a short read no longer means drained */
+    bool ended;                 /* recv(2) has returned the end */
     int recv_error, send_error; /* errno that stays; apart, since an answer can be read after sending has failed */
     struct sp_loop *loop;
-    char *problem;           /* NULL: none */
+    char *problem; /* NULL: none */
     struct sp_deferred freeing;
     struct sp_timer linger;
-    size_t discarded;        /* bytes while lingering */
+    size_t discarded; /* bytes while lingering */
     bool fin_sent;
 };
 
@@ -60,7 +60,7 @@ int sp_tls_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *
 ssize_t sp_transport_recv(struct sp_transport *transport, void *into, size_t len) SP_MUST_USE;
 ssize_t sp_transport_send(struct sp_transport *transport, const struct iovec *pieces, int n) SP_MUST_USE;
 
-void sp_transport_drop(struct sp_transport *transport); /* closes the socket now, frees at the end of the turn */
+void sp_transport_drop(struct sp_transport *transport);      /* closes the socket now, frees at the end of the turn */
 void sp_transport_lingering(struct sp_transport *transport); /* linger.c: readiness changed while lingering */
 /* The first problem is kept: what follows is mostly its consequence. */
 void sp_transport_set_problem(struct sp_transport *transport, const char *format, ...) SP_PRINTF(2, 3);

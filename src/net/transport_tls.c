@@ -20,10 +20,10 @@ struct sp_tls_transport {
     struct sp_tls_server *server;
     struct sp_buffer flight; /* handshake bytes not yet sent */
     size_t unfinished;       /* bytes of the owner in a record that OpenSSL has not got rid of; the same must be offered again */
-    bool starved;            /* what OpenSSL holds is less than a record */
+    bool starved;            /* what OpenSSL holds is less than a record, or of no use */
     bool finished;           /* close_notify came */
     bool said_farewell;
-    bool blocked;            /* our BIO said "not now" in the call that is going on */
+    bool blocked; /* our BIO said "not now" in the call that is going on */
     struct sp_tls_facts facts;
 };
 
@@ -219,10 +219,8 @@ static ssize_t tls_read(struct sp_transport *transport, void *into, size_t len) 
         tls->finished = true;
         return 0;
     }
-    int r = verdict(tls, "without close_notify");
-    if (r == SP_IO_AGAIN)
-        tls->starved = true;
-    return r;
+    tls->starved = true; /* until bytes come, or, when it is broken, for good */
+    return verdict(tls, "without close_notify");
 }
 
 static ssize_t write_record(struct sp_tls_transport *tls, const void *from, size_t len) {

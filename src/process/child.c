@@ -1,7 +1,6 @@
 /* What worker and control have in common: the channel to the supervisor, from START to the end. */
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -285,9 +284,7 @@ int sp_child_new(enum sp_role_id self, const struct sp_child_events *events, voi
     /* A terminal's Ctrl-C or a manager's TERM reaches the whole group; what it means is the supervisor's to say. */
     for (size_t i = 0; i < SP_COUNT(group_signals); i++)
         signal(group_signals[i], SIG_IGN);
-    char name[32];
-    snprintf(name, sizeof name, "sallyport-%s", sp_role_name(self));
-    sp_log_open(STDERR_FILENO, name, SP_LOG_INFO);
+    sp_log_open(STDERR_FILENO, self == SP_ROLE_WORKER ? "sallyport-worker" : "sallyport-control", SP_LOG_INFO);
     int r = sp_sandbox_enter(self);
     if (r < 0)
         return r;
@@ -308,7 +305,7 @@ int sp_child_new(enum sp_role_id self, const struct sp_child_events *events, voi
 }
 
 int sp_child_run(struct sp_child *child) {
-    int r = sp_loop_run(child->loop);
+    int r = child->ending ? 0 : sp_loop_run(child->loop);
     if (r < 0) {
         sp_error("the event loop failed: %s", strerror(-r));
         return 1;

@@ -277,7 +277,8 @@ static void launch(struct sp_process *process) {
         sp_error("%s; tried again in %llu ms", why, (unsigned long long)backoff(process));
         return wait_to_start(process, backoff(process));
     }
-    sp_info("%s started, pid %d", name, (int)process->pid);
+    /* At start the one line that says "serving" tells enough. */
+    sp_log(supervisor->phase == SP_PHASE_STARTING ? SP_LOG_DEBUG : SP_LOG_INFO, "%s started, pid %d", name, (int)process->pid);
     set_state(process, SP_PROCESS_STARTING);
     send_start(process);
     send_logs(process);
@@ -339,7 +340,7 @@ static void gone(struct sp_process *process, int status) {
         sp_reload_forget_askers(supervisor);
     if (was_draining || !is_wanted(process)) {
         supervisor->unclean |= was_draining && status != 0;
-        sp_info("%s (pid %d) %s", name, (int)pid, how);
+        sp_log(supervisor->phase == SP_PHASE_ENDING ? SP_LOG_DEBUG : SP_LOG_INFO, "%s (pid %d) %s", name, (int)pid, how);
         set_state(process, SP_PROCESS_ABSENT);
     } else {
         process->quick_deaths = lived_ms < QUICK_DEATH_MS ? process->quick_deaths + 1 : 0;

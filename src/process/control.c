@@ -5,7 +5,7 @@
 #include <sallyport/admin.h>
 #include <sallyport/process.h>
 
-enum { PUSH_RETRY_MS = 50, PUSH_AGAIN_FIRST_MS = 1000, PUSH_AGAIN_MS = 30000 };
+enum { PUSH_RETRY_MS = 50, AGAIN_MIN_MS = 20, AGAIN_MAX_MS = 30000 };
 
 /* One worker's channel, and how far it has been told: servers with slots below `told` are up to date there. */
 struct peer {
@@ -24,6 +24,7 @@ struct control {
     bool serves[SP_SERVERS_MAX]; /* slots that the configuration names */
     struct peer workers[SP_WORKERS_MAX];
     struct sp_timer push_timer, again_timer;
+    uint64_t again_ms;
     uint64_t last_request;
 };
 
@@ -39,8 +40,12 @@ static int tell_addresses(struct control *control, struct sp_channel *channel, u
     return sp_channel_send(channel, SP_MSG_ADDRESSES, &message, sizeof message, SP_SPAN(""), NULL, 0);
 }
 
+/* Nothing while nothing is known: what our predecessor told is better than a guess. */
 static int tell_health(struct control *control, struct sp_channel *channel, unsigned slot) {
-    struct sp_msg_health message = {.server_slot = slot, .up = sp_health_state(control->health, slot) != SP_PROBE_DOWN};
+    enum sp_probe_state state = sp_health_state(control->health, slot);
+    if (state == SP_PROBE_WAITING)
+        return 0;
+    struct sp_msg_health message = {.server_slot = slot, .up = state != SP_PROBE_DOWN};
     return sp_channel_send(channel, SP_MSG_HEALTH, &message, sizeof message, SP_SPAN(""), NULL, 0);
 }
 
@@ -68,11 +73,18 @@ static void push_all(struct control *control, unsigned from_slot) {
 
 static void on_push_timer(struct sp_timer *timer) { push_all(SP_CONTAINER(timer, struct control, push_timer), SP_SERVERS_MAX); }
 
-/* Everything once more: a message that reached a worker before the configuration it belongs to was ignored there. */
+/* Everything once more, soon and then ever less often: what reaches a worker before the configuration it belongs to is ignored there. */
 static void on_again_timer(struct sp_timer *timer) {
     struct control *control = SP_CONTAINER(timer, struct control, again_timer);
     push_all(control, 0);
-    sp_timer_start(control->loop, timer, PUSH_AGAIN_MS);
+    control->again_ms = sp_min(control->again_ms * 4, (uint64_t)AGAIN_MAX_MS);
+    sp_timer_start(control->loop, timer, control->again_ms);
+}
+
+static void push_and_again(struct control *control) {
+    push_all(control, 0);
+    control->again_ms = AGAIN_MIN_MS;
+    sp_timer_start(control->loop, &control->again_timer, control->again_ms);
 }
 
 static void tell_all(struct control *control, unsigned slot, int (*tell)(struct control *, struct sp_channel *, unsigned)) {
@@ -125,8 +137,7 @@ static void on_commit(void *owner, uint64_t generation) {
         sp_child_end(control->child, 1); /* the next one begins with it */
         return;
     }
-    push_all(control, 0);
-    sp_timer_start(control->loop, &control->again_timer, PUSH_AGAIN_FIRST_MS);
+    push_and_again(control);
 }
 
 static void on_endpoint(void *owner, enum sp_endpoint_kind kind, int fd) {
@@ -179,7 +190,7 @@ static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
         sp_error("cannot talk to worker %u: %s", slot, strerror(-r));
         return;
     }
-    push(control, worker);
+    push_and_again(control);
 }
 
 /* ---- Life ---- */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <sallyport/net.h>
@@ -98,19 +99,53 @@ static int open_tcp(const struct sp_text *address, char **ret_error, int *ret_fd
 
 /* ---- The admin socket ---- */
 
-/* Root and the service's own account may always connect; of the configured groups, the first that exists gets the socket. What a peer
- * may do there, control decides by all of its groups. */
-static void give_to_group(const char *path, const struct sp_config *config, const struct sp_account *account) {
-    gid_t gid = account->gid;
-    for (size_t i = 0; i < config->admin.n_groups; i++) {
+/* An access control list as the kernel takes it (acl(5), linux/posix_acl_xattr.h): host order is little-endian wherever we run. */
+struct acl_entry {
+    uint16_t tag, permissions;
+    uint32_t id;
+};
+enum { ACL_VERSION = 2, ACL_OWNER = 0x01, ACL_OWNING_GROUP = 0x04, ACL_GROUP = 0x08, ACL_MASK = 0x10, ACL_OTHERS = 0x20 };
+enum { ACL_READ_WRITE = 6, ACL_NOBODY = UINT32_MAX, ADMIN_GROUPS_MAX = 32 };
+
+static int by_number(const void *a, const void *b) {
+    gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
+    return (x > y) - (x < y);
+}
+
+static size_t known_groups(const struct sp_config *config, gid_t out[ADMIN_GROUPS_MAX]) {
+    size_t n = 0;
+    for (size_t i = 0; i < config->admin.n_groups && n < ADMIN_GROUPS_MAX; i++) {
         const struct group *entry = getgrnam(config->admin.groups[i].group);
-        if (!entry)
-            continue;
-        gid = entry->gr_gid;
-        break;
+        if (entry)
+            out[n++] = entry->gr_gid;
     }
-    /* Unprivileged and not a member of it: the socket stays with our own group. */
-    (void)!chown(path, account->change ? account->uid : (uid_t)-1, gid);
+    if (n > 1)
+        qsort(out, n, sizeof out[0], by_number);
+    return n;
+}
+
+/* Every configured group may connect; what its members may do there, control decides. The owner stays who we are: when we are root, the
+ * account that the workers run as cannot even open the socket, so a subverted worker commands nobody. */
+static void admit_groups(const char *path, const struct sp_config *config) {
+    gid_t groups[ADMIN_GROUPS_MAX];
+    size_t n = known_groups(config, groups), at = 0;
+    if (n == 0)
+        return;
+    struct {
+        uint32_t version;
+        struct acl_entry entry[ADMIN_GROUPS_MAX + 4];
+    } list = {.version = ACL_VERSION};
+    list.entry[at++] = (struct acl_entry){ACL_OWNER, ACL_READ_WRITE, ACL_NOBODY};
+    list.entry[at++] = (struct acl_entry){ACL_OWNING_GROUP, ACL_READ_WRITE, ACL_NOBODY};
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || groups[i] != groups[i - 1])
+            list.entry[at++] = (struct acl_entry){ACL_GROUP, ACL_READ_WRITE, groups[i]};
+    list.entry[at++] = (struct acl_entry){ACL_MASK, ACL_READ_WRITE, ACL_NOBODY};
+    list.entry[at++] = (struct acl_entry){ACL_OTHERS, 0, ACL_NOBODY};
+    size_t size = sizeof list.version + at * sizeof list.entry[0];
+    /* A file system without such lists: one group can have the socket, by owning it. */
+    if (setxattr(path, "system.posix_acl_access", &list, size, 0) < 0 && chown(path, (uid_t)-1, groups[0]) < 0)
+        sp_warn("%s: the groups of admin.groups cannot be let in: %s", path, strerror(errno));
 }
 
 static bool somebody_listens(const struct sockaddr_un *address) {
@@ -141,7 +176,7 @@ static int bind_unix(int fd, const char *path) {
     return r;
 }
 
-static int open_admin(const struct sp_config *config, const struct sp_account *account, char **ret_error, int *ret_fd) {
+static int open_admin(const struct sp_config *config, char **ret_error, int *ret_fd) {
     const struct sp_text *socket_path = &config->admin.socket;
     _cleanup_(sp_close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -155,7 +190,7 @@ static int open_admin(const struct sp_config *config, const struct sp_account *a
                          : r == -EADDRINUSE ? "; another running gateway has it"
                          : r == -EEXIST     ? "; what is there is not a socket"
                                             : "");
-    give_to_group(socket_path->text, config, account);
+    admit_groups(socket_path->text, config);
     *ret_fd = fd;
     fd = -1;
     return 0;
@@ -207,7 +242,7 @@ static int open_listener(const struct sp_listener_config *listener, const struct
 }
 
 static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind kind, const struct sp_sockets *current,
-                         const struct sp_account *account, char **ret_error, struct sp_socket *to) {
+                         char **ret_error, struct sp_socket *to) {
     const struct sp_text *address = kind == SP_ENDPOINT_ADMIN ? &config->admin.socket : &config->admin.metrics;
     if (!address->text)
         return 0;
@@ -218,7 +253,7 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
     if (kept && kept->fd >= 0 && strcmp(kept->address, address->text) == 0)
         return share(kept, to);
     if (kind == SP_ENDPOINT_ADMIN) {
-        r = open_admin(config, account, ret_error, &to->fd);
+        r = open_admin(config, ret_error, &to->fd);
         to->unlink = r >= 0;
     } else {
         r = open_tcp(address, ret_error, &to->fd);
@@ -228,8 +263,8 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
     return r;
 }
 
-int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
-                    const struct sp_account *account, char **ret_error, struct sp_sockets **ret) {
+int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited, char **ret_error,
+                    struct sp_sockets **ret) {
     struct sp_sockets *sockets = calloc(1, sizeof *sockets);
     if (!sockets)
         return -ENOMEM;
@@ -241,7 +276,7 @@ int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *cur
     for (size_t i = 0; i < config->n_listeners && r >= 0; i++)
         r = open_listener(&config->listeners[i], current, inherited, ret_error, &sockets->listener[config->listeners[i].slot]);
     for (int kind = 0; kind < SP_ENDPOINT_COUNT && r >= 0; kind++)
-        r = open_endpoint(config, (enum sp_endpoint_kind)kind, current, account, ret_error, &sockets->endpoint[kind]);
+        r = open_endpoint(config, (enum sp_endpoint_kind)kind, current, ret_error, &sockets->endpoint[kind]);
     if (r < 0) {
         sp_sockets_free(sockets, current);
         return r;

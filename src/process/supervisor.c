@@ -46,6 +46,8 @@ void sp_supervisor_process_ready(struct sp_supervisor *supervisor) {
         supervisor->process[0].state != SP_PROCESS_SERVING)
         return;
     supervisor->phase = SP_PHASE_SERVING;
+    /* Not before: a start that fails says why, in one sentence, and nothing else. */
+    sp_log_set_level(supervisor->current->config->logs.level);
     sp_info("serving: generation %llu, %u workers", (unsigned long long)supervisor->current->number, workers);
     sp_notify("READY=1\nSTATUS=Serving with %u workers", workers);
     if (supervisor->again)
@@ -259,13 +261,11 @@ static int take_configuration(struct sp_supervisor *supervisor, char **ret_why) 
     if (r >= 0)
         r = sp_user_resolve(supervisor->current->config, ret_why, &supervisor->account);
     if (r >= 0)
-        r = sp_sockets_open(supervisor->current->config, NULL, &supervisor->inherited, &supervisor->account, ret_why,
-                            &supervisor->sockets);
+        r = sp_sockets_open(supervisor->current->config, NULL, &supervisor->inherited, ret_why, &supervisor->sockets);
     if (r >= 0)
         r = sp_log_files_open(supervisor->current->config, ret_why, &supervisor->logs);
     if (r < 0)
         return r;
-    sp_log_set_level(supervisor->current->config->logs.level);
     sp_log_set_fd(supervisor->logs.error_fd);
     return 0;
 }

@@ -8,6 +8,7 @@ import pytest
 
 import harness
 from backend import Backend
+from issuer import Issuer
 
 
 def pytest_configure(config):
@@ -29,10 +30,8 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def issuer(tmp_path_factory):
-    """The development issuer: signing keys and their public key set."""
-    from issuer import Issuer
-    return Issuer(str(tmp_path_factory.mktemp("issuer")))
+def issuer():
+    return Issuer()
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +57,9 @@ def plain_config(directory, certificate, keys, issuer, backends):
         "workers": 1,
         "drain_timeout": "10s",
         "issuers": [{"issuer": issuer.name, "audience": ["inference"], "jwks": "jwks.json",
-                     "algorithms": ["RS256", "PS256", "ES256", "EdDSA"]}],
+                     "algorithms": ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]}],
         "api_keys": "keys.yaml",
-        "roles": {"user": {"models": ["*"]}, "batch": {"models": ["*"]}},
+        "roles": {"user": {"models": ["*"]}, "chat": {"models": ["*"]}, "batch": {"models": ["*"]}},
         "limits": {},
         "pools": {"main": {"servers": [{"url": backend.url} for backend in backends]}},
         "routes": [{"name": "api", "path": "/v1/", "authenticate": ["jwt", "api_key"], "pool": "main"},
@@ -207,3 +206,15 @@ def redis_server(tmp_path):
     server = Redis(str(tmp_path))
     yield server
     server.kill()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A failed test shows what its gateways had to say."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for name in ("start", "shared"):
+            for gateway in getattr(item.funcargs.get(name), "gateways", []):
+                lines = gateway.errors().splitlines() if os.path.exists(gateway.directory + "/stderr") else []
+                report.sections.append((f"stderr of {gateway.directory}", "\n".join(lines[-25:])))

@@ -264,6 +264,13 @@ CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
 
 # ---- The gateway ----
 
+class Plain(yaml.SafeDumper):
+    """Writes every value out where it is used: the configuration takes no anchors."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
 def process_name(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -324,7 +331,7 @@ class Gateway:
 
     def write(self, text=None):
         with open(self.path + ".new", "w") as file:
-            file.write(text if text is not None else yaml.safe_dump(self.config, sort_keys=False))
+            file.write(text if text is not None else yaml.dump(self.config, Dumper=Plain, sort_keys=False))
         os.rename(self.path + ".new", self.path)
 
     # -- its life --
@@ -338,7 +345,10 @@ class Gateway:
     def start(self):
         self.launch()
         wait_until(self._ready_or_dead, 10, "the gateway is ready")
-        assert self.process.poll() is None, f"exit status {self.process.returncode}\n{self.errors()}"
+        status = self.process.poll()
+        if status is not None:
+            self.check_remains()
+            raise AssertionError(f"exit status {status}\n{self.errors()}")
         self.remember()
         return self
 

@@ -5,6 +5,7 @@ forwarded; where only the body is, its head may have been, but never a whole req
 """
 import json
 import os
+import re
 
 import pytest
 
@@ -42,5 +43,5 @@ def test_what_follows_it_on_the_connection_is_never_read_as_a_request(gateway, b
     with gateway.client() as client:
         client.send(raw(case, key) + FOLLOWER.replace(b"@KEY@", key.encode()))
         answers = client.read_to_end()
-    assert answers.count(b"HTTP/1.1 ") == 1
+    assert len(re.findall(rb"HTTP/1\.1 \d{3} ", answers)) == 1
     assert b"smuggled" not in backend.bytes_received()

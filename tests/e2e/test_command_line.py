@@ -86,6 +86,7 @@ def test_a_key_that_is_not_supported_yet_is_refused_by_name(start):
 # ---- run: what does not fit is one sentence and exit status 1 ----
 
 def refused(gateway, *words):
+    gateway.config["logs"]["level"] = "error"
     gateway.write()
     shown = subprocess.run([program(), "run", "--config", gateway.path], capture_output=True, text=True, timeout=20)
     said = [line for line in shown.stderr.splitlines() if line.strip()]
@@ -112,7 +113,7 @@ def test_run_refuses_a_missing_certificate(start):
 def test_run_refuses_a_private_key_that_others_can_read(start):
     gateway = start.gateway(start=False)
     os.chmod(gateway.directory + "/server.key", 0o644)
-    refused(gateway, "server.key", "readable")
+    refused(gateway, "server.key", "open to others")
 
 
 def test_run_refuses_a_key_that_does_not_match_its_certificate(start):
@@ -229,10 +230,10 @@ def test_ctl_without_a_gateway_says_what_to_do(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")
 def test_the_admin_socket_is_not_for_everybody(start):
     gateway = start.gateway()
-    os.chmod(gateway.directory, 0o755)
+    os.chmod(gateway.directory, 0o755)  # so that only the socket itself is in the way
     mode = os.stat(gateway.directory + "/admin.sock").st_mode & 0o777
     assert mode == 0o660
-    shown = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program(), "ctl", "reload", "--socket", gateway.directory + "/admin.sock"],
+    shown = subprocess.run(["setpriv", "--reuid=1", "--regid=1", "--clear-groups", program(), "ctl", "reload", "--socket", gateway.directory + "/admin.sock"],
                            capture_output=True, text=True, timeout=20)
     assert shown.returncode != 0
     assert gateway.is_ready()

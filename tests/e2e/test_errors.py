@@ -12,7 +12,7 @@ def configure(config):
     config["listeners"][0].update(header_timeout="600ms", idle_timeout="700ms")
     config["pools"]["dead"] = {"servers": [{"url": f"http://127.0.0.1:{free_port()}"}], "connect_timeout": "500ms", "retries": 0}
     config["routes"] = [
-        {"name": "small", "path": "/v1/small", "methods": ["POST", "PUT"], "authenticate": ["api_key"], "pool": "main", "max_body": "1KiB"},
+        {"name": "small", "path": "/small", "methods": ["POST", "PUT"], "authenticate": ["api_key"], "pool": "main", "max_body": "1KiB"},
         {"name": "dead", "path": "/v1/dead", "authenticate": ["none"], "pool": "dead"},
         {"name": "slow", "path": "/v1/slow", "authenticate": ["none"], "pool": "main", "timeouts": {"first_byte": "400ms", "idle": "600ms", "total": "5s"}},
         {"name": "short", "path": "/v1/short", "authenticate": ["none"], "pool": "main", "timeouts": {"first_byte": "5s", "idle": "5s", "total": "600ms"}},
@@ -33,7 +33,7 @@ def test_an_unknown_path_is_404(client, backend):
 
 
 def test_a_method_the_route_does_not_know_is_405_with_allow(client, backend, key):
-    response = client.request("GET", "/v1/small", key=key)
+    response = client.request("GET", "/small", key=key)
     assert response.status == 405
     assert {method.strip() for method in response.header("allow").split(",")} == {"POST", "PUT"}
     check_openai(response)
@@ -62,7 +62,7 @@ def test_an_error_keeps_the_connection_where_framing_is_certain(client, backend,
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_above_the_routes_maximum_is_413(client, backend, key, framing):
-    head = f"POST /v1/small HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    head = f"POST /small HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
     if framing == "length":
         client.send(head + "Content-Length: 1025\r\n\r\n")
     else:
@@ -74,7 +74,7 @@ def test_a_body_above_the_routes_maximum_is_413(client, backend, key, framing):
 
 
 def test_a_body_at_the_maximum_passes(client, backend, key):
-    assert client.request("POST", "/v1/small", key=key, body=b"x" * 1024).status == 200
+    assert client.request("POST", "/small", key=key, body=b"x" * 1024).status == 200
 
 
 def test_a_target_that_is_too_long_is_414(client, backend):

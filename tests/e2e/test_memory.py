@@ -1,4 +1,5 @@
 """Memory is bounded, whoever does not read."""
+import threading
 import time
 
 import backend as behave
@@ -79,13 +80,38 @@ def test_many_requests_leave_no_memory_behind(start, key):
 
 
 def test_bodies_share_one_budget(start, key):
-    backend = start.backend()
+    backend = start.backend(receive_buffer=8192)
+    release = threading.Event()
+
+    @behave.before_body
+    def reads_late(connection, request):
+        release.wait(20)
+        connection.read_body(request)
+        connection.answer(body={"length": len(request.body)})
+    backend.on("/v1/late", reads_late)
 
     def change(config):
         config["memory"] = {"bodies": "1MiB"}
-        config["routes"][0]["max_body"] = "16MiB"
+        for route in config["routes"]:
+            route["max_body"] = "1MiB"
     gateway = start.gateway(backend, change=change)
-    body = b"x" * (8 * MIB)
-    response = gateway.ask("POST", "/v1/echo", key=key, body=body)
-    assert response.status in (200, 503), "streamed through, or refused in so many words"
+    body, found = b"x" * 900_000, []
+
+    def post():
+        try:
+            found.append(gateway.ask("POST", "/v1/late", key=key, body=body).status)
+        except OSError:
+            found.append(503)  # refused while it was still sending
+    threads = [threading.Thread(target=post) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    held = []
+    wait_until(lambda: held.append(gateway.metric("sallyport_body_bytes")) or held[-1] > 0, 10, "bodies are held")
+    for _ in range(20):
+        held.append(gateway.metric("sallyport_body_bytes"))
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert max(held) <= MIB, "never more than the budget"
+    assert len(found) == 8 and set(found) <= {200, 503} and 200 in found
     assert gateway.ask(key=key).status == 200

@@ -101,9 +101,9 @@ def test_openai_raises_its_rate_limit_error_and_its_retry_succeeds(start, key):
     told = node(gateway, "rate_limit.mjs", key)
     assert told["error"] == {"name": "RateLimitError", "status": 429, "code": "rate_limit_exceeded"}
     assert told["retried"] == "Hello from the backend"
-    statuses = [line["status"] for line in gateway.log_lines()]
+    assert len(backend.requests) == 2
+    statuses = wait_until(lambda: (lambda found: found.count(200) == 2 and found)([line["status"] for line in gateway.log_lines()]), 5, "the log is written")
     assert statuses.count(429) >= 2 and statuses[-1] == 200, "it was refused, waited as told, and got in"
-    assert len(backend.requests) == statuses.count(200)
 
 
 # ---- nginx as a backend ----

@@ -57,15 +57,19 @@ def test_only_the_supervisor_stays_root(start):
         assert status["Groups"].strip() in ("", "65534"), "no supplementary group is left"
 
 
-def connections_of_both(gateway, key, count=40):
-    """Connections until both workers have some."""
-    clients = {}
+def connections_of_both(gateway, key):
+    """Connections by worker, opened at once, for an idle worker takes what it can; until both have some."""
     opened = []
-    for _ in range(count):
-        client = gateway.client()
-        opened.append(client)
-        assert client.request(key=key).status == 200
-        clients.setdefault(holder(gateway, client), []).append(client)
+    for _ in range(10):
+        threads = [threading.Thread(target=lambda: opened.append(gateway.client())) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        clients = {}
+        for client in opened:
+            assert client.request(key=key).status == 200
+            clients.setdefault(holder(gateway, client), []).append(client)
         if len(clients) == 2:
             return clients, opened
     pytest.fail("one worker took every connection")

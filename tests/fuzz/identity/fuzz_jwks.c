@@ -2,7 +2,7 @@
 #include <openssl/err.h>
 #include <sallyport/identity.h>
 
-#define ALL ((1u << SP_ALG_HS256) - 1)
+#define ALL      ((1u << SP_ALG_HS256) - 1)
 #define KEYS_MAX (64 * 6)
 
 /* How many keys; −1: refused. */

@@ -7,19 +7,33 @@
 
 #include "known_tokens.h"
 
-#define KNOWN_NOW UINT64_C(1800000000)
+#define KNOWN_NOW           UINT64_C(1800000000)
 #define KNOWN_SECRET_ISSUER "https://secret.test"
+#define KNOWN_CLAIMS                                                                                                                       \
+    { "sub", "org_id", "realm.roles", "scope" }
 #define KNOWN_SECRET "0123456789abcdef0123456789abcdef"
 
 static struct sp_identity *known_identity(void) {
     static struct sp_identity *identity;
     static const char *audience[] = {"inference"}, *types[] = {"at+jwt", "JWT"};
-    static const struct sp_claims_config claims = {"sub", "org_id", "realm.roles", "scope"};
     static struct sp_issuer_config issuers[] = {
-        {.issuer = {KNOWN_ISSUER, "fuzz:1:1"}, .audience = {audience, 1}, .jwks_json = KNOWN_JWKS, .algorithms = (1u << SP_ALG_HS256) - 1,
-         .claims = claims, .leeway_s = 60, .types = {types, 2}, .fingerprint = 1},
-        {.issuer = {KNOWN_SECRET_ISSUER, "fuzz:2:1"}, .audience = {audience, 1}, .algorithms = 1u << SP_ALG_HS256, .secret = KNOWN_SECRET,
-         .claims = claims, .leeway_s = 60, .max_token_age_s = 86400, .types = {types, 2}, .fingerprint = 2},
+        {.issuer = {KNOWN_ISSUER, "fuzz:1:1"},
+         .audience = {audience, 1},
+         .jwks_json = KNOWN_JWKS,
+         .algorithms = (1u << SP_ALG_HS256) - 1,
+         .claims = KNOWN_CLAIMS,
+         .leeway_s = 60,
+         .types = {types, 2},
+         .fingerprint = 1},
+        {.issuer = {KNOWN_SECRET_ISSUER, "fuzz:2:1"},
+         .audience = {audience, 1},
+         .algorithms = 1u << SP_ALG_HS256,
+         .secret = KNOWN_SECRET,
+         .claims = KNOWN_CLAIMS,
+         .leeway_s = 60,
+         .max_token_age_s = 86400,
+         .types = {types, 2},
+         .fingerprint = 2},
     };
     static struct sp_role_config roles[] = {{.name = "chat"}, {.name = "batch"}};
     static struct sp_config config = {.refs = 2, .issuers = issuers, .n_issuers = 2, .roles = roles, .n_roles = 2};

@@ -33,7 +33,7 @@ static void counters_go_on_where_a_killed_worker_left_them_and_gauges_begin_anew
     void *segment = new_segment();
     struct sp_counters *counters = open_segment(segment);
     sp_counters_begin(counters, 3);
-    sp_count(counters, 3, SP_COUNTER_REQUESTS, 5);
+    sp_count(counters, 3, SP_COUNTER_RETRIES, 5);
     sp_gauge(counters, 3, SP_GAUGE_CONNECTIONS, 7);
     sp_count_request(counters, 3, 1, 2, 200, 1000, 500);
     sp_count_limit(counters, 3, 4, SP_OUTCOME_REFUSED);
@@ -45,9 +45,10 @@ static void counters_go_on_where_a_killed_worker_left_them_and_gauges_begin_anew
     sp_counters_begin(counters, 3);
     assert_int_equal(sp_gauge_sum(counters, SP_GAUGE_CONNECTIONS), 0);
     assert_true(sp_counters_backend_up(counters, 9));
-    sp_count(counters, 3, SP_COUNTER_REQUESTS, 1);
+    sp_count(counters, 3, SP_COUNTER_RETRIES, 1);
     sp_count_request(counters, 3, 1, 2, 503, 1000, 500);
-    assert_int_equal(sp_counter_sum(counters, SP_COUNTER_REQUESTS), 6);
+    assert_int_equal(sp_counter_sum(counters, SP_COUNTER_RETRIES), 6);
+    assert_int_equal(sp_counter_sum(counters, SP_COUNTER_REQUESTS), 2);
     assert_int_equal(sp_counters_requests(counters, 1, 0), 2);
     assert_int_equal(sp_counters_requests(counters, 1, 2), 1);
     assert_int_equal(sp_counters_requests(counters, 1, 5), 1);
@@ -99,7 +100,7 @@ static void garbage_in_the_segment_is_never_followed(void **state) {
     sp_count_limit(counters, 0, SP_LIMITS_MAX, SP_OUTCOME_ADMITTED);
     sp_set_backend_up(counters, 0, SP_SERVERS_MAX, true);
     sp_count_request(counters, SP_WORKERS_MAX, 0, 0, 200, 1, 1);
-    sp_count(counters, SP_WORKERS_MAX, SP_COUNTER_REQUESTS, 1);
+    sp_count(counters, SP_WORKERS_MAX, SP_COUNTER_RETRIES, 1);
     sp_gauge(counters, SP_WORKERS_MAX, SP_GAUGE_CONNECTIONS, 1);
     sp_counters_begin(counters, SP_WORKERS_MAX);
     sp_buffer_free(&out);
@@ -228,8 +229,15 @@ static void the_exposition_says_what_was_counted_by_all_workers(void **state) {
     struct sp_route_config routes[] = {{.name = "chat", .slot = 11}, {.name = "odd \"name\"\\\n", .slot = 12}};
     struct sp_limit_config limits[] = {{.name = "per-caller", .slot = 2}};
     struct sp_redis_config redis = {0};
-    struct sp_config config = {.generation = 42, .workers = 2, .pools = pools, .n_pools = 1, .routes = routes, .n_routes = 2,
-                               .limits = limits, .n_limits = 1, .redis = &redis};
+    struct sp_config config = {.generation = 42,
+                               .workers = 2,
+                               .pools = pools,
+                               .n_pools = 1,
+                               .routes = routes,
+                               .n_routes = 2,
+                               .limits = limits,
+                               .n_limits = 1,
+                               .redis = &redis};
     void *segment = new_segment();
     struct sp_counters *counters = open_segment(segment);
     for (unsigned worker = 0; worker < 2; worker++) {
@@ -238,12 +246,12 @@ static void the_exposition_says_what_was_counted_by_all_workers(void **state) {
         sp_gauge(counters, worker, SP_GAUGE_REDIS_UP, 1);
         sp_gauge(counters, worker, SP_GAUGE_CONNECTIONS, 10);
         sp_count(counters, worker, SP_COUNTER_CONNECTIONS, 100);
-        sp_count_request(counters, worker, 11, 3, 200, 1000, 900);        /* exactly on a bound: within it */
+        sp_count_request(counters, worker, 11, 3, 200, 1000, 900); /* exactly on a bound: within it */
         sp_count_request(counters, worker, 11, 3, 200, 1001, -1);
-        sp_count_request(counters, worker, 11, 3, 418, 700000000, -1);    /* beyond the last bound */
+        sp_count_request(counters, worker, 11, 3, 418, 700000000, -1); /* beyond the last bound */
         sp_count_request(counters, worker, SP_SLOT_NONE, SP_SLOT_NONE, 404, 10, 10);
         sp_count_request(counters, worker, 12, SP_SLOT_NONE, 401, 10, 10);
-        sp_count_request(counters, worker, 99, 3, 200, 10, 10);           /* a route that a reload took away */
+        sp_count_request(counters, worker, 99, 3, 200, 10, 10); /* a route that a reload took away */
         sp_count_limit(counters, worker, 2, SP_OUTCOME_ADMITTED);
         sp_count_limit(counters, worker, 2, SP_OUTCOME_SHADOW_REFUSED);
         sp_set_backend_up(counters, worker, 0, true);

@@ -43,7 +43,8 @@ static void a_full_record_is_one_line_of_exactly_these_bytes(void **state) {
     struct sp_access_record record = full_record();
     size_t len = sp_access_line(&record, line);
     const char *expected =
-        "{\"time\":\"2026-11-22T21:33:53.123Z\",\"request_id\":\"01KAPZ6S0ZJ4W8X3QH2N5R7T9V\",\"client\":\"192.0.2.7\",\"protocol\":\"HTTP/1.1\","
+        "{\"time\":\"2026-11-22T21:33:53.123Z\",\"request_id\":\"01KAPZ6S0ZJ4W8X3QH2N5R7T9V\",\"client\":\"192.0.2.7\",\"protocol\":\"HTTP/"
+        "1.1\","
         "\"tls\":{\"version\":\"TLSv1.3\",\"group\":\"X25519\",\"cipher\":\"TLS_AES_256_GCM_SHA384\"},\"method\":\"POST\","
         "\"host\":\"api.example.com\",\"path\":\"/v1/chat/completions\",\"route\":\"chat\",\"model\":\"llama-3\",\"subject\":\"alice\","
         "\"tenant\":\"acme\",\"key_id\":\"k1234567\",\"status\":200,\"reason\":\"ok\",\"limit\":null,\"pool\":\"llama\","
@@ -58,7 +59,8 @@ static void what_is_not_known_is_null_and_every_key_stays(void **state) {
     struct sp_access_record record = {.tokens_in = -1, .tokens_out = -1, .first_byte_us = -1, .degraded = true};
     size_t len = sp_access_line(&record, line);
     const char *expected =
-        "{\"time\":\"1970-01-01T00:00:00.000Z\",\"request_id\":null,\"client\":null,\"protocol\":null,\"tls\":null,\"method\":null,\"host\":null,"
+        "{\"time\":\"1970-01-01T00:00:00.000Z\",\"request_id\":null,\"client\":null,\"protocol\":null,\"tls\":null,\"method\":null,"
+        "\"host\":null,"
         "\"path\":null,\"route\":null,\"model\":null,\"subject\":null,\"tenant\":null,\"key_id\":null,\"status\":null,\"reason\":null,"
         "\"limit\":null,\"pool\":null,\"server\":null,\"bytes_in\":0,\"bytes_out\":0,\"tokens_in\":null,\"tokens_out\":null,"
         "\"first_byte_ms\":null,\"total_ms\":0.000,\"retries\":0,\"degraded\":true}\n";
@@ -96,11 +98,11 @@ static void hostile_bytes_become_valid_json_and_utf8(void **state) {
     check_path(SP_SPAN("/\x01\x1f\x7f \x1b[31m"), "\"/\\u0001\\u001f\\u007f \\u001b[31m\"");
     check_path(SP_SPAN("/caf\xc3\xa9"), "\"/caf\xc3\xa9\"");
     check_path(SP_SPAN("/\xe2\x82\xac\xf0\x9f\x98\x80"), "\"/\xe2\x82\xac\xf0\x9f\x98\x80\"");
-    check_path(SP_SPAN("/\xc2\x9b\x31m"), "\"/\\u009b1m\"");           /* C1: terminals obey it */
-    check_path(SP_SPAN("/\xff\xfe"), "\"/\xef\xbf\xbd\xef\xbf\xbd\""); /* never UTF-8 */
-    check_path(SP_SPAN("/\xc0\xaf"), "\"/\xef\xbf\xbd\xef\xbf\xbd\""); /* overlong */
+    check_path(SP_SPAN("/\xc2\x9b\x31m"), "\"/\\u009b1m\"");                           /* C1: terminals obey it */
+    check_path(SP_SPAN("/\xff\xfe"), "\"/\xef\xbf\xbd\xef\xbf\xbd\"");                 /* never UTF-8 */
+    check_path(SP_SPAN("/\xc0\xaf"), "\"/\xef\xbf\xbd\xef\xbf\xbd\"");                 /* overlong */
     check_path(SP_SPAN("/\xed\xa0\x80"), "\"/\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""); /* surrogate */
-    check_path(SP_SPAN("/\xe2\x82"), "\"/\xef\xbf\xbd\xef\xbf\xbd\""); /* cut off */
+    check_path(SP_SPAN("/\xe2\x82"), "\"/\xef\xbf\xbd\xef\xbf\xbd\"");                 /* cut off */
     check_path(sp_span("/\0x", 3), "\"/\\u0000x\"");
 }
 
@@ -108,8 +110,9 @@ static void an_odd_byte_is_seen_at_every_place(void **state) {
     static const struct {
         char byte;
         const char *escaped;
-    } odd[] = {{0x00, "\\u0000"}, {0x1f, "\\u001f"}, {'"', "\\\""}, {'\\', "\\\\"}, {0x7f, "\\u007f"}, {(char)0x80, "\xef\xbf\xbd"},
-               {(char)0xff, "\xef\xbf\xbd"}};
+    } odd[] = {
+        {0x00, "\\u0000"},           {0x1f, "\\u001f"}, {'"', "\\\""}, {'\\', "\\\\"}, {0x7f, "\\u007f"}, {(char)0x80, "\xef\xbf\xbd"},
+        {(char)0xff, "\xef\xbf\xbd"}};
     for (size_t len = 1; len <= 33; len++) {
         for (size_t at = 0; at < len; at++) {
             for (size_t i = 0; i < SP_COUNT(odd); i++) {
@@ -156,10 +159,33 @@ static void no_record_makes_a_line_longer_than_a_pipe_takes_whole(void **state) 
     struct sp_span all = sp_span(hostile, sizeof hostile);
     struct sp_access_record record = {
         .wall_ms = UINT64_MAX / 2,
-        .request_id = all, .client = all, .protocol = all, .method = all, .path = all, .host = all, .tls_version = all, .tls_group = all,
-        .tls_cipher = all, .route = all, .model = all, .subject = all, .tenant = all, .key_id = all, .pool = all, .server = all, .reason = all,
-        .limit = all, .shadow_limit = all, .status = UINT32_MAX, .bytes_in = UINT64_MAX, .bytes_out = UINT64_MAX, .tokens_in = INT64_MAX,
-        .tokens_out = INT64_MAX, .first_byte_us = INT64_MAX, .total_us = UINT64_MAX, .retries = UINT32_MAX,
+        .request_id = all,
+        .client = all,
+        .protocol = all,
+        .method = all,
+        .path = all,
+        .host = all,
+        .tls_version = all,
+        .tls_group = all,
+        .tls_cipher = all,
+        .route = all,
+        .model = all,
+        .subject = all,
+        .tenant = all,
+        .key_id = all,
+        .pool = all,
+        .server = all,
+        .reason = all,
+        .limit = all,
+        .shadow_limit = all,
+        .status = UINT32_MAX,
+        .bytes_in = UINT64_MAX,
+        .bytes_out = UINT64_MAX,
+        .tokens_in = INT64_MAX,
+        .tokens_out = INT64_MAX,
+        .first_byte_us = INT64_MAX,
+        .total_us = UINT64_MAX,
+        .retries = UINT32_MAX,
     };
     memset(line + SP_LINE_MAX, 0x5a, 64);
     size_t len = sp_access_line(&record, line);

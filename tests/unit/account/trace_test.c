@@ -39,7 +39,7 @@ static void only_short_tokens_are_taken_from_clients(void **state) {
     }
 }
 
-#define TRACE "4bf92f3577b34da6a3ce929d0e0e4736"
+#define TRACE  "4bf92f3577b34da6a3ce929d0e0e4736"
 #define PARENT "00f067aa0ba902b7"
 
 /* What was made of `incoming` is itself valid version 00. */
@@ -57,8 +57,9 @@ static void continue_trace(struct sp_span incoming, char out[SP_TRACEPARENT_LEN 
 
 static void a_valid_parent_is_continued_with_a_span_of_our_own(void **state) {
     static const char *const valid[] = {
-        "00-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-ff",         "cc-" TRACE "-" PARENT "-01",
-        "cc-" TRACE "-" PARENT "-01-what-comes-later", "fe-" TRACE "-" PARENT "-03-",
+        "00-" TRACE "-" PARENT "-01",  "00-" TRACE "-" PARENT "-ff",
+        "cc-" TRACE "-" PARENT "-01",  "cc-" TRACE "-" PARENT "-01-what-comes-later",
+        "fe-" TRACE "-" PARENT "-03-",
     };
     char out[SP_TRACEPARENT_LEN + 1];
     for (size_t i = 0; i < SP_COUNT(valid); i++) {
@@ -76,11 +77,24 @@ static void a_valid_parent_is_continued_with_a_span_of_our_own(void **state) {
 
 static void anything_else_begins_a_trace_that_is_not_sampled(void **state) {
     static const char *const invalid[] = {
-        "", "00", "00-" TRACE "-" PARENT "-0", "00-" TRACE "-" PARENT "-01-", "00-" TRACE "-" PARENT "-01-more", "00-" TRACE "-" PARENT "-011",
-        "ff-" TRACE "-" PARENT "-01", "0g-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-0g", "cc-" TRACE "-" PARENT "-01.more",
-        "00-00000000000000000000000000000000-" PARENT "-01", "00-" TRACE "-0000000000000000-01",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-" PARENT "-01", "00_" TRACE "-" PARENT "-01", "00-" TRACE "_" PARENT "-01",
-        "00-" TRACE "-" PARENT "_01", "00-4bf92f3577b34da6a3ce929d0e0e473x-" PARENT "-01", "00-" TRACE "-00f067aa0ba902b -01",
+        "",
+        "00",
+        "00-" TRACE "-" PARENT "-0",
+        "00-" TRACE "-" PARENT "-01-",
+        "00-" TRACE "-" PARENT "-01-more",
+        "00-" TRACE "-" PARENT "-011",
+        "ff-" TRACE "-" PARENT "-01",
+        "0g-" TRACE "-" PARENT "-01",
+        "00-" TRACE "-" PARENT "-0g",
+        "cc-" TRACE "-" PARENT "-01.more",
+        "00-00000000000000000000000000000000-" PARENT "-01",
+        "00-" TRACE "-0000000000000000-01",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-" PARENT "-01",
+        "00_" TRACE "-" PARENT "-01",
+        "00-" TRACE "_" PARENT "-01",
+        "00-" TRACE "-" PARENT "_01",
+        "00-4bf92f3577b34da6a3ce929d0e0e473x-" PARENT "-01",
+        "00-" TRACE "-00f067aa0ba902b -01",
         " 00-" TRACE "-" PARENT "-01",
     };
     char out[SP_TRACEPARENT_LEN + 1], again[SP_TRACEPARENT_LEN + 1];

@@ -63,17 +63,29 @@ static int set_up(void **state) {
         .limits = {{.name = "per-caller", .slot = 0}},
     };
     fixture.pools[0] = (struct sp_pool_config){.name = "llama", .servers = fixture.servers, .n_servers = 1};
-    fixture.config = (struct sp_config){.refs = 1000, .generation = 3, .path = "/etc/sallyport/sallyport.yaml", .workers = 1, .pools = fixture.pools,
-                                        .n_pools = 1, .routes = fixture.routes, .n_routes = 1, .limits = fixture.limits, .n_limits = 1,
+    fixture.config = (struct sp_config){.refs = 1000,
+                                        .generation = 3,
+                                        .path = "/etc/sallyport/sallyport.yaml",
+                                        .workers = 1,
+                                        .pools = fixture.pools,
+                                        .n_pools = 1,
+                                        .routes = fixture.routes,
+                                        .n_routes = 1,
+                                        .limits = fixture.limits,
+                                        .n_limits = 1,
                                         .admin = {.socket.text = "admin.sock", .metrics.text = "127.0.0.1:0"}};
     sp_log_set_fd(-1);
     fixture.segment = mmap(NULL, sp_counters_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_int_equal(sp_counters_open(fixture.segment, &fixture.counters), 0);
     sp_counters_begin(fixture.counters, 0);
+    sp_gauge(fixture.counters, 0, SP_GAUGE_GENERATION, 3);
     sp_count_request(fixture.counters, 0, 0, 0, 200, 1500, 1000);
     sp_count_limit(fixture.counters, 0, 0, SP_OUTCOME_REFUSED);
-    fixture.view = (struct sp_admin_view){.config = &fixture.config, .counters = fixture.counters, .started_wall_ms = sp_wall_ms() - 5000,
-                                          .status = {.generation = 3, .n = 1}, .processes = {{.role = SP_ROLE_WORKER, .pid = 77}}};
+    fixture.view = (struct sp_admin_view){.config = &fixture.config,
+                                          .counters = fixture.counters,
+                                          .started_wall_ms = sp_wall_ms() - 5000,
+                                          .status = {.generation = 3, .n = 1},
+                                          .processes = {{.role = SP_ROLE_WORKER, .pid = 77}}};
     assert_int_equal(sp_loop_new(&fixture.loop), 0);
     assert_int_equal(sp_endpoints_new(fixture.loop, &fixture.view, act, &fixture, &fixture.endpoints), 0);
     assert_int_equal(sp_endpoints_configure(fixture.endpoints), 0);
@@ -202,8 +214,17 @@ static void the_metrics_address_shows_metrics_and_health_and_nothing_else(void *
     assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/metrics", NULL, &answer), 200);
     assert_non_null(strstr(answer.body, "sallyport_requests_total{route=\"<chat>\",pool=\"llama\",code=\"200\"} 1\n"));
     assert_non_null(strcasestr(answer.headers, "content-type: text/plain; version=0.0.4"));
-    static const char *const hidden[] = {"/", "/api/v1/status", "/api/v1/backends", "/api/v1/reload", "/api/v1/openapi.json", "/metrics/", "/x",
-                                         "/metrics/../api/v1/status", "//metrics", "/%6detrics", "/metrics%00"};
+    static const char *const hidden[] = {"/",
+                                         "/api/v1/status",
+                                         "/api/v1/backends",
+                                         "/api/v1/reload",
+                                         "/api/v1/openapi.json",
+                                         "/metrics/",
+                                         "/x",
+                                         "/metrics/../api/v1/status",
+                                         "//metrics",
+                                         "/%6detrics",
+                                         "/metrics%00"};
     for (size_t i = 0; i < SP_COUNT(hidden); i++)
         assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", hidden[i], NULL, &answer), 404);
     static const char *const methods[] = {"POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW"};
@@ -228,6 +249,9 @@ static void ready_means_configured_with_a_worker_and_not_draining(void **state) 
     fixture->view.processes[0].role = SP_ROLE_CONTROL;
     assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
     fixture->view.processes[0].role = SP_ROLE_WORKER;
+    sp_counters_begin(fixture->counters, 0); /* started, but serves nothing yet */
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
+    sp_gauge(fixture->counters, 0, SP_GAUGE_GENERATION, 3);
     fixture->view.config = NULL;
     assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/readyz", NULL, &answer), 503);
     assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "GET", "/metrics", NULL, &answer), 503);
@@ -335,7 +359,8 @@ static void a_refused_reload_says_every_error(void **state) {
 
 static void the_log_level_is_taken_from_the_body(void **state) {
     struct fixture *fixture = *state;
-    static const char *const wrong[] = {"", "{}", "{\"level\":\"loud\"}", "{\"level\":3}", "[]", "{\"level\":\"info\",\"level\":\"debug\"}", "level=info"};
+    static const char *const wrong[] = {
+        "", "{}", "{\"level\":\"loud\"}", "{\"level\":3}", "[]", "{\"level\":\"info\",\"level\":\"debug\"}", "level=info"};
     for (size_t i = 0; i < SP_COUNT(wrong); i++)
         assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "PUT", "/api/v1/loglevel", wrong[i], &answer), 400);
     assert_int_equal(fixture->acts, 0);
@@ -368,8 +393,7 @@ static void a_supervisor_that_cannot_be_asked_is_said_at_once(void **state) {
 
 static void a_page_from_elsewhere_cannot_act_through_a_forwarded_socket(void **state) {
     struct fixture *fixture = *state;
-    struct question question =
-        begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/drain", "", "Origin: http://evil.example", &answer);
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/drain", "", "Origin: http://evil.example", &answer);
     while (turn(fixture, &question))
         ;
     end(&question);

@@ -13,8 +13,8 @@
 #include <sallyport/loop.h>
 
 /* Turns until `condition` holds; a test that hangs is ended by meson. */
-#define turn_until(loop, condition) \
-    while (!(condition))            \
+#define turn_until(loop, condition)                                                                                                        \
+    while (!(condition))                                                                                                                   \
     assert_int_equal(sp_loop_turn(loop, 100), 0)
 
 /* Answers every connection with `answer` once a request's head has come, and closes. An empty answer: never answers. */

@@ -38,7 +38,9 @@ static void resolved(void *owner, unsigned server_slot, const uint8_t (*addresse
 
 static int set_up(void **state) {
     static struct fixture fixture;
-    fixture = (struct fixture){.servers = {{.host = "localhost", .slot = 1}, {.host = "127.0.0.1", .slot = 2}, {.host = "localhost", .slot = 3},
+    fixture = (struct fixture){.servers = {{.host = "localhost", .slot = 1},
+                                           {.host = "127.0.0.1", .slot = 2},
+                                           {.host = "localhost", .slot = 3},
                                            {.host = "::1", .slot = 4}}};
     fixture.pools[0] = (struct sp_pool_config){.name = "llama", .servers = fixture.servers, .n_servers = 4};
     fixture.config = (struct sp_config){.refs = 1000, .pools = fixture.pools, .n_pools = 1};

@@ -18,8 +18,8 @@ static void json_is_accepted(void **state) {
 static void a_syntax_error_names_its_line_and_column(void **state) {
     ASSERT_ERRORS("version: 1\nlisteners: [\n", "t:3:1: not valid YAML: did not find expected node content while parsing a flow node; "
                                                 "check indentation, quotes and brackets");
-    ASSERT_ERRORS("version: 1\n\tuser: x\n", "t:2:1: not valid YAML: found character that cannot start any token while scanning for the "
-                                             "next token; check indentation, quotes and brackets");
+    ASSERT_ERRORS("version: 1\n\tuser: x\n", "t:2:1: not valid YAML: found a tab character that violates indentation while scanning a plain "
+                                             "scalar; check indentation, quotes and brackets");
 }
 
 static void bytes_that_are_no_utf8_are_refused_at_their_place(void **state) {

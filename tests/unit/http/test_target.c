@@ -5,7 +5,7 @@
 static struct sp_http_request request;
 
 static unsigned get(const char *target) {
-    char head[512];
+    static char head[512]; /* the request points into it */
     const char *reason;
     assert_true(snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", target) < (int)sizeof head);
     return sp_http_parse_request(sp_span_text(head), &request, &reason);

@@ -77,9 +77,12 @@ static void a_secret_has_one_spelling(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_generated_key_parses_to_its_id_and_digest), cmocka_unit_test(two_keys_are_never_the_same),
-        cmocka_unit_test(the_checksum_is_crc32_in_base62),             cmocka_unit_test(any_changed_character_is_noticed),
-        cmocka_unit_test(another_length_is_no_key),                    cmocka_unit_test(a_secret_has_one_spelling),
+        cmocka_unit_test(a_generated_key_parses_to_its_id_and_digest),
+        cmocka_unit_test(two_keys_are_never_the_same),
+        cmocka_unit_test(the_checksum_is_crc32_in_base62),
+        cmocka_unit_test(any_changed_character_is_noticed),
+        cmocka_unit_test(another_length_is_no_key),
+        cmocka_unit_test(a_secret_has_one_spelling),
     };
     return cmocka_run_group_tests_name("identity: API keys", tests, NULL, NULL);
 }

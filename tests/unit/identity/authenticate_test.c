@@ -27,7 +27,7 @@ static struct sp_api_key_config key_config(struct sp_api_key_text *key, const ch
     return made;
 }
 
-static int begin(void **state) {
+static int begin_test(void **state) {
     static const char *roles[] = {"chat"};
     config = standard_config();
     api_keys[0] = key_config(&chat_key, "laptop");
@@ -49,7 +49,7 @@ static int begin(void **state) {
     return 0;
 }
 
-static int end(void **state) {
+static int end_test(void **state) {
     sp_auth_memory_clear(&last);
     sp_token_cache_free(cache);
     sp_identity_unref(identity);
@@ -113,7 +113,8 @@ static void every_field_takes_every_kind(void **state) {
 }
 
 static void other_schemes_and_empty_bearers_are_invalid(void **state) {
-    const char *values[] = {"Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer ", "Bearer    ", "Digest x", "sp_", chat_key.text, "Bearer,x", "Bearer\tx"};
+    const char *values[] = {
+        "Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer ", "Bearer    ", "Digest x", "sp_", chat_key.text, "Bearer,x", "Bearer\tx"};
     for (size_t i = 0; i < SP_COUNT(values); i++)
         assert_int_equal(verdict_of(values[i], NULL, NULL), SP_AUTH_INVALID);
 }
@@ -353,7 +354,7 @@ static void a_cleared_memory_keeps_nothing(void **state) {
 }
 
 int main(void) {
-#define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
+#define T(test) cmocka_unit_test_setup_teardown(test, begin_test, end_test)
     const struct CMUnitTest tests[] = {
         T(no_credential_is_none),
         T(every_field_takes_every_kind),

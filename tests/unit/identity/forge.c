@@ -17,8 +17,9 @@ static void need(bool condition, const char *what) {
 const struct keys *keys(void) {
     static struct keys made;
     if (!made.rsa) {
-        made = (struct keys){EVP_RSA_gen(2048), EVP_RSA_gen(2048), EVP_EC_gen("P-256"), EVP_EC_gen("P-384"), EVP_EC_gen("P-521"),
-                             EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"), EVP_EC_gen("P-256")};
+        made = (struct keys){EVP_RSA_gen(2048),   EVP_RSA_gen(2048),   EVP_EC_gen("P-256"),
+                             EVP_EC_gen("P-384"), EVP_EC_gen("P-521"), EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"),
+                             EVP_EC_gen("P-256")};
         need(made.rsa && made.other_rsa && made.p256 && made.p384 && made.p521 && made.ed25519 && made.stranger, "keys");
     }
     return &made;
@@ -92,7 +93,8 @@ char *jwks_of(const char *const *jwks, size_t n) {
 }
 
 char *standard_jwks(void) {
-    char *jwks[] = {public_jwk(keys()->rsa, "\"kid\":\"rsa\","), public_jwk(keys()->p256, "\"kid\":\"p256\",\"alg\":\"ES256\",\"use\":\"sig\","),
+    char *jwks[] = {public_jwk(keys()->rsa, "\"kid\":\"rsa\","),
+                    public_jwk(keys()->p256, "\"kid\":\"p256\",\"alg\":\"ES256\",\"use\":\"sig\","),
                     public_jwk(keys()->p384, "\"kid\":\"p384\",\"key_ops\":[\"verify\"],"), public_jwk(keys()->p521, "\"kid\":\"p521\","),
                     public_jwk(keys()->ed25519, "\"kid\":\"ed\",\"alg\":\"EdDSA\",")};
     char *whole = jwks_of((const char *const *)jwks, SP_COUNT(jwks));

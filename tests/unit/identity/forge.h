@@ -5,13 +5,13 @@
 #include <openssl/evp.h>
 #include <sallyport/identity.h>
 
-#define NOW UINT64_C(1800000000)
-#define ISSUER "https://issuer.test"
-#define OTHER_ISSUER "https://other.test"
+#define NOW           UINT64_C(1800000000)
+#define ISSUER        "https://issuer.test"
+#define OTHER_ISSUER  "https://other.test"
 #define SECRET_ISSUER "https://secret.test"
-#define SECRET "0123456789abcdef0123456789abcdef"
-#define GOOD_TIMES "\"exp\":1800000600,\"iat\":1800000000"
-#define GOOD_CLAIMS "{\"iss\":\"" ISSUER "\",\"aud\":\"inference\",\"sub\":\"alice\"," GOOD_TIMES "}"
+#define SECRET        "0123456789abcdef0123456789abcdef"
+#define GOOD_TIMES    "\"exp\":1800000600,\"iat\":1800000000"
+#define GOOD_CLAIMS   "{\"iss\":\"" ISSUER "\",\"aud\":\"inference\",\"sub\":\"alice\"," GOOD_TIMES "}"
 
 struct keys {
     EVP_PKEY *rsa, *other_rsa, *p256, *p384, *p521, *ed25519, *stranger; /* stranger: P-256, in no key set */

@@ -156,7 +156,8 @@ static void points_that_are_not_on_the_curve_are_refused(void **state) {
 
 static void two_keys_with_one_kid_are_refused(void **state) {
     char *first = public_jwk(keys()->p256, "\"kid\":\"a\","), *second = public_jwk(keys()->stranger, "\"kid\":\"a\",");
-    char *other_type = public_jwk(keys()->rsa, "\"kid\":\"a\","), *other_use = public_jwk(keys()->stranger, "\"kid\":\"a\",\"use\":\"enc\",");
+    char *other_type = public_jwk(keys()->rsa, "\"kid\":\"a\","),
+         *other_use = public_jwk(keys()->stranger, "\"kid\":\"a\",\"use\":\"enc\",");
     char *jwks = jwks_of((const char *const[]){first, second}, 2);
     is_refused(jwks, "key 2: another key for ES256 has the same kid");
     free(jwks);
@@ -223,7 +224,8 @@ static void a_broken_key_set_is_named_with_its_line(void **state) {
     struct sp_config *config = standard_config();
     free((char *)config->issuers[0].jwks_json);
     config->issuers[0].jwks_json = text("{\"keys\":[{\"kty\":\"oct\"}]}");
-    identity_is_refused(config, "test.yaml:3:11: jwks.json: key 1: it holds a private key or a secret; a key set must hold public keys only");
+    identity_is_refused(config,
+                        "test.yaml:3:11: jwks.json: key 1: it holds a private key or a secret; a key set must hold public keys only");
     free_config(config);
 }
 

@@ -13,13 +13,13 @@
 static struct sp_config *config;
 static struct sp_identity *identity;
 
-static int begin(void **state) {
+static int begin_test(void **state) {
     config = standard_config();
     identity = identity_of(config);
     return 0;
 }
 
-static int end(void **state) {
+static int end_test(void **state) {
     sp_identity_unref(identity);
     free_config(config);
     return 0;
@@ -104,8 +104,8 @@ static void on_good_and_damaged_signatures_libjwt_and_we_agree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_libjwt_signs_we_accept, begin, end),
-        cmocka_unit_test_setup_teardown(on_good_and_damaged_signatures_libjwt_and_we_agree, begin, end),
+        cmocka_unit_test_setup_teardown(what_libjwt_signs_we_accept, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(on_good_and_damaged_signatures_libjwt_and_we_agree, begin_test, end_test),
     };
     return cmocka_run_group_tests_name("identity: a second opinion", tests, NULL, NULL);
 }

@@ -15,14 +15,14 @@ static struct sp_identity *identity;
 static const struct sp_issuer *issuer;
 static struct sp_token_cache *cache;
 
-static int begin(void **state) {
+static int begin_test(void **state) {
     config = standard_config();
     identity = identity_of(config);
     issuer = sp_identity_issuer(identity, SP_SPAN(ISSUER));
     return 0;
 }
 
-static int end(void **state) {
+static int end_test(void **state) {
     sp_token_cache_free(cache);
     cache = NULL;
     sp_identity_unref(identity);
@@ -40,8 +40,8 @@ static void add(unsigned number, uint64_t expires_at_s) {
     uint8_t digest[32];
     struct sp_principal *principal;
     digest_of(number, digest);
-    assert_int_equal(sp_principal_new(&(struct sp_principal){.kind = SP_CREDENTIAL_JWT, .expires_at_s = expires_at_s},
-                                      sp_span(NULL, 0), &principal), 0);
+    assert_int_equal(
+        sp_principal_new(&(struct sp_principal){.kind = SP_CREDENTIAL_JWT, .expires_at_s = expires_at_s}, sp_span(NULL, 0), &principal), 0);
     sp_token_cache_add(cache, identity, issuer, digest, principal);
     sp_principal_unref(principal);
 }
@@ -134,7 +134,7 @@ static void random_use_agrees_with_a_model(void **state) {
 }
 
 int main(void) {
-#define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
+#define T(test) cmocka_unit_test_setup_teardown(test, begin_test, end_test)
     const struct CMUnitTest tests[] = {
         T(it_never_holds_more_than_it_may),
         T(the_least_recently_used_goes_first),

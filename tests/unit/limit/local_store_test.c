@@ -277,6 +277,18 @@ static void a_thousand_reloads_never_make_a_level_jump(void **state) {
     assert_true(remaining(world, untouched) >= 20);
 }
 
+/* All the way round the ring: its tag would name another policy by now, had nobody brought it along. */
+static void a_bucket_nobody_looked_at_is_brought_along_by_reloads(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, HOUR_US, 1);
+    assert_true(admits(world, bucket, 1));
+    for (uint64_t i = 0; i < TAGS - 1; i++)
+        publish(world, 0, 1, 1000 + i % 2, 1);
+    uint64_t retry = take(world, bucket, 1).bucket.retry_us;
+    assert_in_range(retry, 990, 1010);
+}
+
 static void an_unchanged_policy_costs_no_place_on_the_ring(void **state) {
     struct world *world = *state;
     for (int i = 0; i < 1000; i++)
@@ -307,6 +319,25 @@ static void only_full_buckets_give_way(void **state) {
             assert_int_equal(remaining(world, crowded(0, 77, i)), 1);
     assert_int_equal(remaining(world, crowded(1, 77, 5)), 2);
     assert_int_equal(sp_local_overflowed(&world->store), 0);
+}
+
+static void a_worker_with_a_stale_clock_does_not_begin_a_bucket_before_it_was_full(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, SP_MICRO, 1);
+    publish(world, 1, 1, HOUR_US, 1);
+    for (uint64_t i = 0; i < WINDOW; i++)
+        assert_true(admits(world, crowded(i == 5 ? 0 : 1, 77, i), 1));
+    world->now += SP_MICRO;
+    assert_true(admits(world, crowded(0, 77, 100), 1)); /* in place of the sixth */
+    world->now += SP_MICRO;
+    assert_true(admits(world, crowded(1, 77, 101), 1)); /* in place of that */
+    struct sp_local_segment *segment = world->segment;
+    *cell_of(segment, crowded(1, 77, 0)) = (struct sp_cell){0};
+    uint64_t now = world->now;
+    world->now -= SP_MICRO; /* a worker that read its clock before all this */
+    assert_false(admits(world, crowded(0, 77, 5), 1));
+    world->now = now + SP_MICRO;
+    assert_true(admits(world, crowded(0, 77, 5), 1));
 }
 
 static void without_room_all_share_one_bucket_that_never_gives_more(void **state) {
@@ -537,6 +568,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_refused_client_accrues_at_the_new_rate_from_the_reload_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_older_generation_follows_the_policy_in_force, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_thousand_reloads_never_make_a_level_jump, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_bucket_nobody_looked_at_is_brought_along_by_reloads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_worker_with_a_stale_clock_does_not_begin_a_bucket_before_it_was_full, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_unchanged_policy_costs_no_place_on_the_ring, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_full_buckets_give_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_room_all_share_one_bucket_that_never_gives_more, set_up, tear_down),

@@ -20,7 +20,7 @@ struct fixture {
     struct sp_listener_config listener;
     struct sp_cidr allow, deny;
     uint16_t port;
-    int in[256];       /* accepted */
+    int in[256]; /* accepted */
     unsigned n_in;
     bool stop_inside, free_inside;
 };

@@ -20,8 +20,19 @@ static void literals_are_read_and_written_in_their_shortest_form(void **state) {
 }
 
 static void what_is_not_a_literal_is_refused_and_changes_nothing(void **state) {
-    const char *const wrong[] = {"",       "localhost", "192.0.2",    "192.0.2.1 ",     "192.0.2.256", "[::1]", "::1%eth0", "1.2.3.4:80",
-                                 "0x7f.1", ":::",       "1::2::3",    "2001:db8::12345", "192.0.2.01.1",
+    const char *const wrong[] = {"",
+                                 "localhost",
+                                 "192.0.2",
+                                 "192.0.2.1 ",
+                                 "192.0.2.256",
+                                 "[::1]",
+                                 "::1%eth0",
+                                 "1.2.3.4:80",
+                                 "0x7f.1",
+                                 ":::",
+                                 "1::2::3",
+                                 "2001:db8::12345",
+                                 "192.0.2.01.1",
                                  "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.2555"};
     for (size_t i = 0; i < SP_COUNT(wrong); i++) {
         uint8_t bytes[16], before[16];

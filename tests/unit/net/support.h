@@ -41,23 +41,23 @@ struct test_side {
     bool close_inside; /* close at the first SP_READY_READ, from inside `ready` */
     char got[1 << 16];
     size_t got_len;
-    ssize_t ended;     /* what the last read that was neither bytes nor SP_IO_AGAIN said; 1: none */
+    ssize_t ended; /* what the last read that was neither bytes nor SP_IO_AGAIN said; 1: none */
 };
 void test_side_init(struct test_side *side);
 void test_side_free(struct test_side *side);
 void test_side_ready(void *owner, unsigned ready);
-int test_side_listen(uint16_t *ret_port);                                /* a listening socket on 127.0.0.1 */
+int test_side_listen(uint16_t *ret_port); /* a listening socket on 127.0.0.1 */
 /* Connects a client socket (blocking; returned) and gives the accepted end to a transport. */
 int test_side_accept(struct test_side *side, struct sp_tls_server *tls);
 int test_connected(int *ret_accepted); /* the two ends of a TCP connection: the client's end is returned */
 void test_write_all(struct test_side *side, const char *bytes, size_t len); /* must be taken at once */
 
 /* Turns of the loop until `condition`, at most 2,000. */
-#define turn_until(side, condition)                                                                                       \
-    do {                                                                                                                  \
-        for (int turns_ = 0; turns_ < 2000 && !(condition); turns_++)                                                     \
-            check(sp_loop_turn((side)->loop, 1));                                                                         \
-        assert_true(condition);                                                                                           \
+#define turn_until(side, condition)                                                                                                        \
+    do {                                                                                                                                   \
+        for (int turns_ = 0; turns_ < 2000 && !(condition); turns_++)                                                                      \
+            check(sp_loop_turn((side)->loop, 1));                                                                                          \
+        assert_true(condition);                                                                                                            \
     } while (0)
 
 /* ---- The client side of TLS ---- */
@@ -69,7 +69,7 @@ struct test_client {
 void test_client_init(struct test_client *client, int fd); /* takes fd, makes it non-blocking; nothing is sent yet */
 void test_client_free(struct test_client *client);
 bool test_handshake(struct test_client *client, struct test_side *side); /* both sides; false when the client failed */
-int test_client_error(const struct test_client *client);                 /* of the last failed handshake or read: an SSL_R_ number; 0: none */
+int test_client_error(const struct test_client *client); /* of the last failed handshake or read: an SSL_R_ number; 0: none */
 void test_client_write(struct test_client *client, const char *bytes, size_t len);
 /* Reads until `len` bytes have come (true), or the end or an error (false), turning the loop meanwhile. */
 bool test_client_read(struct test_client *client, struct test_side *side, char *into, size_t len);

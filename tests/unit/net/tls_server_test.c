@@ -8,14 +8,14 @@
 /* ---- One connection after another ---- */
 
 struct exchange {
-    bool opened;             /* both sides */
-    int client_error;        /* SSL_R_ number when not */
-    char problem[200];       /* the server's */
+    bool opened;       /* both sides */
+    int client_error;  /* SSL_R_ number when not */
+    char problem[200]; /* the server's */
     char alpn[32], server_name[128];
     bool resumed;
-    X509 *leaf;              /* what the client was shown */
-    SSL_SESSION *session;    /* a ticket that came */
-    unsigned tickets;        /* how many */
+    X509 *leaf;           /* what the client was shown */
+    SSL_SESSION *session; /* a ticket that came */
+    unsigned tickets;     /* how many */
 };
 
 static int keep_session(SSL *ssl, SSL_SESSION *session) {
@@ -27,10 +27,10 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 struct wish {
-    const char *host;             /* SNI; NULL: none */
-    const char *alpn;             /* wire form; NULL: none */
+    const char *host; /* SNI; NULL: none */
+    const char *alpn; /* wire form; NULL: none */
     SSL_SESSION *session;
-    const char *signatures;       /* what the client can verify; NULL: all */
+    const char *signatures; /* what the client can verify; NULL: all */
     const char *ciphersuites;
 };
 
@@ -100,7 +100,8 @@ static void assert_alpn(struct sp_tls_server *server, const char *offered, const
 static void the_servers_order_of_protocols_decides(void **state) {
     struct test_certificate certificate;
     test_certificate_make(&certificate, "EC", "localhost");
-    struct sp_tls_server *both = test_server(&certificate, 1, "h2 http/1.1", NULL), *one_only = test_server(&certificate, 1, "http/1.1", NULL);
+    struct sp_tls_server *both = test_server(&certificate, 1, "h2 http/1.1", NULL),
+                         *one_only = test_server(&certificate, 1, "http/1.1", NULL);
     assert_alpn(both, "\10http/1.1\2h2", "h2");
     assert_alpn(both, "\10http/1.1", "http/1.1");
     assert_alpn(both, "\3foo\2h2", "h2");

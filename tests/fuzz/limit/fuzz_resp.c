@@ -1,0 +1,66 @@
+/* Bytes as if from Redis: in pieces, through the decoder, and as a decision. The first byte says how large the pieces are. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "redis_store.h"
+#include "resp.h"
+
+#define MUST(condition) \
+    do {                \
+        if (!(condition)) \
+            abort();    \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+
+/* Reads every byte a value says it has. */
+static void check_value(const struct sp_resp_value *value) {
+    volatile char seen = 0;
+    MUST(value->type <= SP_RESP_ARRAY);
+    MUST(value->text.len <= SP_RESP_BYTES_MAX);
+    for (size_t i = 0; i < value->text.len; i++)
+        seen = (char)(seen ^ value->text.at[i]);
+    (void)seen;
+}
+
+static void check_answers(const struct sp_resp_reply *reply, uint64_t cost) {
+    struct sp_limit_answer answers[SP_REQUEST_LIMITS_MAX];
+    size_t n = reply->n / 7;
+    if (n > SP_REQUEST_LIMITS_MAX || sp_redis_decode(reply, cost, n, answers) < 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const struct sp_bucket_answer *answer = &answers[i].bucket;
+        MUST(answer->never == (cost > answers[i].burst));
+        MUST(!(answer->admitted && answer->never));
+        MUST(answer->admitted ? answer->retry_us == 0 : answer->retry_us > 0);
+        MUST(answer->never || answer->retry_us <= answer->reset_us);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
+    if (len < 2)
+        return 0;
+    size_t piece = 1u + bytes[0];
+    uint64_t cost = bytes[1];
+    struct sp_resp *resp;
+    if (sp_resp_new(&resp) < 0)
+        return 0;
+    bool broken = false;
+    for (size_t at = 2; at < len; at += piece) {
+        const struct sp_resp_reply *reply;
+        int r = sp_resp_feed(resp, bytes + at, sp_min(piece, len - at));
+        MUST(!broken || r < 0); /* an error is for good */
+        while (r == 0 && (r = sp_resp_next(resp, &reply)) == 1) {
+            MUST(reply->n <= SP_RESP_ITEMS_MAX);
+            MUST(reply->n == 0 || reply->value.type == SP_RESP_ARRAY);
+            check_value(&reply->value);
+            for (size_t i = 0; i < reply->n; i++)
+                check_value(&reply->item[i]);
+            check_answers(reply, cost);
+            r = 0;
+        }
+        broken = broken || r < 0;
+    }
+    sp_resp_free(resp);
+    return 0;
+}
