@@ -7,6 +7,8 @@
 #
 #   --redis  starts a redis-server too and keeps the limits there
 #   --once   ends after the demonstration; the status says whether it went well
+#
+# Where something else has the ports: SALLYPORT_PORT, SALLYPORT_METRICS_PORT, SALLYPORT_MODEL_PORT, SALLYPORT_REDIS_PORT.
 set -eu
 
 redis=no
@@ -15,15 +17,19 @@ for option; do
     case $option in
     --redis) redis=yes ;;
     --once) once=yes ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "quickstart: unknown option $option (known: --redis --once)" >&2; exit 2 ;;
     esac
 done
 
 cd "$(dirname "$0")/.."
 top=$(pwd)
-state=$top/run/quickstart
-gateway_port=8443 metrics_port=9464 model_port=8001 redis_port=6390
+state=${SALLYPORT_STATE:-$top/run/quickstart}
+build=${SALLYPORT_BUILD:-$top/build}
+gateway_port=${SALLYPORT_PORT:-8443}
+metrics_port=${SALLYPORT_METRICS_PORT:-9464}
+model_port=${SALLYPORT_MODEL_PORT:-8001}
+redis_port=${SALLYPORT_REDIS_PORT:-6390}
 url=https://127.0.0.1:$gateway_port
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -50,7 +56,6 @@ fi
 
 # ---- Build ----
 
-build=${SALLYPORT_BUILD:-$top/build}
 [ -f "$build/build.ninja" ] || { say "configuring" && meson setup "$build" >/dev/null; }
 say "building"
 ninja -C "$build" >"$build/quickstart.log" 2>&1 || { tail -n 40 "$build/quickstart.log"; give_up "the build failed"; }
@@ -165,13 +170,13 @@ printf '\n\n'
 grep -iE '^(HTTP/|x-ratelimit|ratelimit|x-request-id)' headers | tr -d '\r'
 [ "$status" = 200 ] || give_up "that should have been a 200"
 
-say "three to try, in another terminal in this directory: with the key, with a token, and too often"
+say "three to try, in another terminal: with the key, with a token, and too often"
 cat <<TRY
-curl --cacert run/quickstart/server.pem -N $url/v1/chat/completions -H "Authorization: Bearer \$(cat run/quickstart/api-key)" -H 'Content-Type: application/json' -d '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
-curl --cacert run/quickstart/server.pem $url/v1/models -H "Authorization: Bearer $token"
-for i in 1 2 3 4 5 6; do curl --cacert run/quickstart/server.pem -sSi $url/v1/models -H "x-api-key: \$(cat run/quickstart/api-key)" | grep -iE '^(HTTP|retry-after|x-ratelimit-remaining)'; done
+curl --cacert $state/server.pem -N $url/v1/chat/completions -H "Authorization: Bearer \$(cat $state/api-key)" -H 'Content-Type: application/json' -d '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+curl --cacert $state/server.pem $url/v1/models -H "Authorization: Bearer $token"
+for i in 1 2 3 4 5 6; do curl --cacert $state/server.pem -sSi $url/v1/models -H "x-api-key: \$(cat $state/api-key)" | grep -iE '^(HTTP|retry-after|x-ratelimit-remaining)'; done
 TRY
 
 [ $once = no ] || exit 0
-say "up on $url until Ctrl-C (log: run/quickstart/access.log, metrics: http://127.0.0.1:$metrics_port/metrics)"
+say "up on $url until Ctrl-C (log: $state/access.log, metrics: http://127.0.0.1:$metrics_port/metrics)"
 wait "${started%% *}" || give_up "the gateway ended; see $state/gateway.log"

@@ -36,7 +36,7 @@ void sp_process_kill(struct sp_process *process, int signal_number, const char *
         return;
     char name[32];
     sp_process_name(process, name);
-    sp_error("%s (pid %d) gets %s: %s", name, (int)process->pid, sigabbrev_np(signal_number) ? sigabbrev_np(signal_number) : "a signal", why);
+    sp_error("%s (pid %d) gets SIG%s: %s", name, (int)process->pid, sigabbrev_np(signal_number), why);
     kill(process->pid, signal_number);
     process->supervisor->unclean |= process->supervisor->phase == SP_PHASE_DRAINING;
     set_state(process, SP_PROCESS_KILLED);
@@ -345,9 +345,10 @@ static void gone(struct sp_process *process, int status) {
     } else {
         process->quick_deaths = lived_ms < QUICK_DEATH_MS ? process->quick_deaths + 1 : 0;
         process->restarts++;
-        sp_error("%s (pid %d) %s after %llu ms; started again in %llu ms", name, (int)pid, how, (unsigned long long)lived_ms,
-                 (unsigned long long)backoff(process));
-        wait_to_start(process, backoff(process));
+        uint64_t delay_ms = backoff(process);
+        sp_error("%s (pid %d) %s after %llu ms; a new one is started in %llu ms", name, (int)pid, how, (unsigned long long)lived_ms,
+                 (unsigned long long)delay_ms);
+        wait_to_start(process, delay_ms);
     }
     sp_reload_process_gone(process);
     if (supervisor->phase == SP_PHASE_STARTING && process->quick_deaths >= QUICK_DEATHS_AT_START) {

@@ -87,7 +87,7 @@ static void end_now(struct sp_supervisor *supervisor) {
 void sp_supervisor_give_up(struct sp_supervisor *supervisor, const char *why) {
     if (supervisor->phase == SP_PHASE_ENDING)
         return;
-    fprintf(stderr, "%s\n", why);
+    dprintf(supervisor->logs.error_fd, "%s\n", why); /* where children may have written already: after that, not over it */
     end_now(supervisor);
 }
 

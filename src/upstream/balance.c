@@ -19,15 +19,18 @@ static enum fitness fitness(const struct sp_upstreams *upstreams, const struct s
     return server->ejected_until_ms > sp_loop_now_ms(upstreams->loop) ? LAST_RESORT : FIT;
 }
 
+/* The fittest of a pool, by their place in it. */
 struct candidates {
-    struct sp_server *server[64];
-    const struct sp_server_config *config[64];
-    unsigned index[64];
+    const struct sp_pool_config *pool;
+    uint16_t index[SP_SERVERS_MAX];
     unsigned n;
     enum fitness best;
 };
 
+static const struct sp_server_config *config_of(const struct candidates *from, unsigned i) { return &from->pool->servers[from->index[i]]; }
+
 static void collect(const struct sp_upstreams *upstreams, const struct sp_pool_config *pool, uint64_t tried, struct candidates *found) {
+    found->pool = pool;
     found->n = 0;
     found->best = UNFIT;
     for (unsigned i = 0; i < pool->n_servers; i++) {
@@ -38,11 +41,8 @@ static void collect(const struct sp_upstreams *upstreams, const struct sp_pool_c
             found->best = fit;
             found->n = 0;
         }
-        if (fit == found->best && found->n < SP_COUNT(found->server)) {
-            found->index[found->n] = i;
-            found->config[found->n] = &pool->servers[i];
-            found->server[found->n++] = upstreams->servers[pool->servers[i].slot];
-        }
+        if (fit == found->best && found->n < SP_COUNT(found->index))
+            found->index[found->n++] = (uint16_t)i;
     }
 }
 
@@ -58,20 +58,25 @@ static unsigned two_choices(const struct sp_upstreams *upstreams, const struct c
     uint64_t random = sp_random_u64_fast();
     unsigned a = (unsigned)((random & 0xffffffff) % from->n), b = (unsigned)((random >> 32) % (from->n - 1));
     b += b >= a;
-    return less_loaded(upstreams, from->config[b], from->config[a]) ? b : a;
+    return less_loaded(upstreams, config_of(from, b), config_of(from, a)) ? b : a;
 }
 
 /* Smooth weighted round robin: each gains its weight, the furthest ahead is chosen and pays the sum. */
-static unsigned in_turn(const struct candidates *from) {
+static unsigned in_turn(const struct sp_upstreams *upstreams, const struct candidates *from) {
     int64_t sum = 0;
     unsigned chosen = 0;
+    struct sp_server *ahead = NULL;
     for (unsigned i = 0; i < from->n; i++) {
-        from->server[i]->turn += from->config[i]->weight;
-        sum += from->config[i]->weight;
-        if (from->server[i]->turn > from->server[chosen]->turn)
+        const struct sp_server_config *config = config_of(from, i);
+        struct sp_server *server = upstreams->servers[config->slot];
+        server->turn += config->weight;
+        sum += config->weight;
+        if (!ahead || server->turn > ahead->turn) {
+            ahead = server;
             chosen = i;
+        }
     }
-    from->server[chosen]->turn -= sum;
+    ahead->turn -= sum;
     return chosen;
 }
 
@@ -89,7 +94,7 @@ struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct
     }
     unsigned chosen = 0;
     if (found.n > 1)
-        chosen = pool->balance == SP_BALANCE_ROUND_ROBIN ? in_turn(&found) : two_choices(upstreams, &found);
+        chosen = pool->balance == SP_BALANCE_ROUND_ROBIN ? in_turn(upstreams, &found) : two_choices(upstreams, &found);
     *ret_index = found.index[chosen];
-    return found.server[chosen];
+    return upstreams->servers[pool->servers[*ret_index].slot];
 }

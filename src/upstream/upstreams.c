@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, IN_MAX = 64 * 1024 };
+enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, IN_MAX = 64 * 1024, CHOICES_MAX = 8 };
 
 struct sp_backend {
     struct sp_list node; /* in its server's idle list, or alone */
@@ -36,10 +36,6 @@ static void sweep(struct sp_timer *timer) {
             struct sp_backend *backend = sp_list_entry(node, struct sp_backend, node);
             if (now - backend->idle_since_ms > KEEP_IDLE_MS)
                 sp_backend_close(backend, false);
-        }
-        if (!server->config && server->connections == 0) {
-            free(server);
-            upstreams->servers[slot] = NULL;
         }
     }
     sp_timer_start(upstreams->loop, timer, SWEEP_MS);
@@ -90,9 +86,10 @@ bool sp_server_is(const struct sp_server *server, const struct sp_server_config 
 }
 
 static void server_configure(struct sp_server *server, const struct sp_pool_config *pool, const struct sp_server_config *config) {
-    if (server->config && !sp_server_is(server, config)) {
+    if (!sp_server_is(server, config)) {
         /* The slot was given to another server: nothing known of the old one holds. */
         close_idle(server);
+        server->turn = 0;
         server->n_addresses = 0;
         server->down = false;
         server->failures = 0;
@@ -113,7 +110,7 @@ int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *con
         for (size_t s = 0; s < config->pools[p].n_servers; s++) {
             struct sp_server **at = &upstreams->servers[config->pools[p].servers[s].slot];
             if (!*at && !(*at = server_new(upstreams)))
-                return -ENOMEM; /* servers without a configuration are swept */
+                return -ENOMEM; /* what was made is unnamed, and stays for the next time */
         }
     bool still_named[SP_SERVERS_MAX] = {false};
     for (size_t p = 0; p < config->n_pools; p++)
@@ -142,7 +139,8 @@ void sp_upstreams_addresses(struct sp_upstreams *upstreams, unsigned server_slot
     if (!server || !server->named)
         return;
     server->n_addresses = (unsigned)sp_min(n, (size_t)SP_SERVER_ADDRESSES_MAX);
-    memcpy(server->addresses, addresses, server->n_addresses * sizeof *addresses);
+    if (server->n_addresses > 0)
+        memcpy(server->addresses, addresses, server->n_addresses * sizeof *addresses);
 }
 
 void sp_upstreams_health(struct sp_upstreams *upstreams, unsigned server_slot, bool up) {
@@ -169,10 +167,10 @@ static void free_backend(struct sp_deferred *deferred) {
     free(backend);
 }
 
+/* The request is counted already: see claim(). */
 static void lend(struct sp_backend *backend, const struct sp_server_config *config) {
     backend->config = config;
     backend->reported = false;
-    sp_traffic_server_add(backend->server->upstreams->traffic, config->slot, 1);
 }
 
 static void unlend(struct sp_backend *backend) {
@@ -201,9 +199,10 @@ static void idle_ready(void *owner, unsigned ready) {
 
 void sp_backend_keep(struct sp_backend *backend) {
     struct sp_server *server = backend->server;
-    bool usable = server->config && !server->down && sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) &&
-                  !sp_transport_readable(backend->transport);
-    if (!usable) {
+    /* A server no longer named has no use for it, and one that was given the slot since must never get it. */
+    bool wanted = server->config && !server->down && sp_server_is(server, backend->config);
+    bool usable = sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) && !sp_transport_readable(backend->transport);
+    if (!wanted || !usable) {
         sp_backend_close(backend, false);
         return;
     }
@@ -216,6 +215,8 @@ void sp_backend_keep(struct sp_backend *backend) {
 
 static void connecting_ready(void *owner, unsigned ready) {
     struct sp_backend *backend = owner;
+    if (backend->timed_out)
+        return; /* the borrower was told, and nothing more comes after that */
     sp_timer_stop(&backend->connect_timer);
     sp_transport_own(backend->transport, backend->ready, backend->owner);
     backend->ready(backend->owner, ready);
@@ -257,10 +258,31 @@ static struct sp_backend *open_backend(struct sp_server *server, const struct sp
     return backend;
 }
 
+static bool claim(const struct sp_upstreams *upstreams, const struct sp_server_config *config) {
+    sp_traffic_server_add(upstreams->traffic, config->slot, 1);
+    if (!config->max_in_flight || sp_traffic_server_in_flight(upstreams->traffic, config->slot) <= config->max_in_flight)
+        return true;
+    sp_traffic_server_add(upstreams->traffic, config->slot, -1);
+    return false;
+}
+
+/* Chooses a server and counts the request there. Other workers choose at the same instant: who finds itself one too many takes that back
+ * and chooses anew, so that max_in_flight is never exceeded. */
+static struct sp_server *choose(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, uint64_t tried, unsigned *ret_index,
+                                int *ret_error) {
+    for (int times = 0; times < CHOICES_MAX; times++) {
+        struct sp_server *server = sp_balance_choose(upstreams, pool, tried, ret_index, ret_error);
+        if (!server || claim(upstreams, &pool->servers[*ret_index]))
+            return server;
+    }
+    *ret_error = -EBUSY;
+    return NULL;
+}
+
 struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_upstream_tried *tried,
                                     sp_transport_ready *ready, void *owner, int *ret_error) {
     unsigned index = 0;
-    struct sp_server *server = sp_balance_choose(upstreams, pool, tried->servers, &index, ret_error);
+    struct sp_server *server = choose(upstreams, pool, tried->servers, &index, ret_error);
     if (!server)
         return NULL;
     if (index < 64)
@@ -276,15 +298,18 @@ struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct
     if (server->connections >= pool->connections)
         sp_backend_close(sp_list_entry(server->idle.prev, struct sp_backend, node), false);
     struct sp_backend *backend = open_backend(server, pool, &pool->servers[index], ready, owner, ret_error);
-    if (!backend && ++server->failures >= pool->outlier_failures && pool->outlier_failures)
+    if (backend)
+        return backend;
+    sp_traffic_server_add(upstreams->traffic, pool->servers[index].slot, -1);
+    if (++server->failures >= pool->outlier_failures && pool->outlier_failures)
         server->ejected_until_ms = sp_loop_now_ms(upstreams->loop) + pool->outlier_eject_ms;
-    return backend;
+    return NULL;
 }
 
 void sp_backend_report(struct sp_backend *backend, bool good) {
     struct sp_server *server = backend->server;
     const struct sp_pool_config *pool = server->pool;
-    if (backend->reported || !pool)
+    if (backend->reported || !pool || !sp_server_is(server, backend->config))
         return;
     backend->reported = true;
     server->failures = good ? 0 : server->failures + 1;

@@ -84,10 +84,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     model_policy(&model, &policy);
     model.parts = model.full;
     sp_bucket_fill(&policy, clock_us, &pure);
-    /* Before this subject was ever seen its limit's older policies were others'. */
     sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &policy.rate, policy.burst, clock_us);
     struct sp_local_bucket name = sp_local_name(SP_SPACE_LOCAL, 0, ++subject << 20);
-    bool settled = false;
+    struct sp_limit_answer first;
+    struct sp_local_taken taken;
+    MUST(sp_local_take(&store, name, clock_us, 1, &first, &taken) == 0 && first.bucket.admitted);
+    MUST(model_take(&model, clock_us, 1) && sp_bucket_take(&policy, clock_us, 1, &pure).admitted);
+    bool apart = false; /* the table's bucket no longer went through what the others did: only they are compared */
     for (int steps = 0; input.at < input.end && steps < 512; steps++) {
         uint64_t operation = number(&input, 1);
         switch (operation % 4) {
@@ -100,11 +103,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             struct sp_bucket_answer answer = sp_bucket_take(&policy, now, cost, &pure);
             MUST(answer.admitted == expected);
             struct sp_limit_answer here;
-            struct sp_local_taken taken;
             MUST(sp_local_take(&store, name, now, cost, &here, &taken) == 0);
-            MUST(!here.bucket.admitted || expected || settled);
-            if (here.bucket.admitted && operation & 4)
+            MUST(!here.bucket.admitted || expected || apart);
+            apart = apart || here.bucket.admitted != expected; /* it kept what the others took */
+            if (here.bucket.admitted && expected && operation & 4) {
                 sp_local_give_back(&store, &taken);
+                sp_bucket_settle(&policy, now, (int64_t)(cost * SP_MICRO), &pure);
+                model.parts = sp_min(model.parts + (wide)(cost * SP_MICRO) * model.period, model.full);
+            }
             break;
         }
         case 2: {
@@ -112,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             sp_bucket_settle(&policy, clock_us, delta, &pure);
             model_advance(&model, clock_us);
             model.parts = sp_min(model.parts + (wide)delta * model.period, model.full);
-            settled = true; /* the table does not settle: from here on only the pure bucket is compared */
+            apart = true; /* the table does not settle */
             break;
         }
         case 3: {

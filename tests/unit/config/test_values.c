@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -253,8 +254,34 @@ static void an_issuers_fingerprint_is_that_of_its_rules(void **state) {
     sp_config_unref(other);
 }
 
+static void assert_user(const char *yaml, const char *line) {
+    struct sp_config_errors errors = {0};
+    struct sp_document *document = load_right(yaml, NULL);
+    assert_int_equal(sp_config_user_required(document, &errors), line ? -EINVAL : 0);
+    assert_int_equal(errors.count, line ? 1 : 0);
+    if (line)
+        assert_string_equal(errors.line[0], line);
+    sp_config_errors_free(&errors);
+    sp_document_free(document);
+}
+
+static void a_user_must_be_named_when_started_as_root(void **state) {
+    if (geteuid() == 0) {
+        assert_user(BASE, "t:1:1: `user` is missing: started as root, it must say who the processes become; add `user: sallyport`");
+        assert_user(BASE "user: root\n", "t:9:7: `user`: root has root's rights, which naming a user is to avoid; name another");
+        assert_user(BASE "user: no-such-user\n",
+                    "t:9:7: `user`: there is no user no-such-user on this machine; make it with `useradd --system` or name another");
+        assert_user(BASE "user: nobody\n", NULL);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    assert_user(BASE, NULL);
+    if (getuid() == 0)
+        assert_int_equal(seteuid(0), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_user_must_be_named_when_started_as_root),
         cmocka_unit_test(what_is_left_out_has_its_default),
         cmocka_unit_test(what_is_written_reaches_the_snapshot),
         cmocka_unit_test(auto_is_one_worker_per_usable_cpu),
