@@ -143,15 +143,15 @@ answers() { # until an address answers or the last program that was started is g
 }
 
 if [ $redis = yes ]; then
-    start redis redis-server --port $redis_port --bind 127.0.0.1 --save "" --appendonly no --maxmemory-policy noeviction --dir "$state"
+    start redis redis-server --port "$redis_port" --bind 127.0.0.1 --save "" --appendonly no --maxmemory-policy noeviction --dir "$state"
     tries=0
-    until redis-cli -p $redis_port ping >/dev/null 2>&1; do
+    until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do
         tries=$((tries + 1))
         [ $tries -lt 100 ] || give_up "redis-server did not start; see $state/redis.log"
         sleep 0.1
     done
 fi
-start model /usr/bin/python3 "$top/tests/demo/model_server.py" --port $model_port
+start model /usr/bin/python3 "$top/tests/demo/model_server.py" --port "$model_port"
 answers model "http://127.0.0.1:$model_port/health"
 start gateway "$sallyport" run --config sallyport.yaml
 answers gateway "http://127.0.0.1:$metrics_port/readyz"

@@ -87,7 +87,25 @@ struct sp_tls_facts { /* for the access log; constants or text that lives as lon
 };
 void sp_transport_tls_facts(const struct sp_transport *transport, struct sp_tls_facts *ret);
 
-/* ---- TLS, server side: TLS 1.3 only, ALPN, SNI, tickets with shared keys, no early data ---- */
+/* The certificate with which the client proved who it is: verified, its chain and revocation too, when the connection was made. Everything
+ * lives as long as the transport. */
+enum sp_alternative_name { SP_NAME_NONE, SP_NAME_DNS, SP_NAME_URI, SP_NAME_EMAIL };
+struct sp_peer_certificate {
+    const char *subject;           /* the distinguished name as RFC 2253 writes it, at most SP_PEER_NAME_MAX bytes; "" when it has none */
+    enum sp_alternative_name kind; /* of the first subjectAltName that is a DNS name, a URI or an e-mail address */
+    const char *name;              /* that name, visible ASCII, at most SP_PEER_NAME_MAX bytes; "" when there is none */
+    const char *serial;            /* hex digits */
+    uint8_t thumbprint[32];        /* SHA-256 of the certificate (RFC 8705 §3.1: x5t#S256) */
+    uint64_t not_after_s;          /* Unix time: not valid after it */
+};
+#define SP_PEER_NAME_MAX 1024
+/* NULL: plain, not open yet, or the client gave none. */
+const struct sp_peer_certificate *sp_transport_peer_certificate(const struct sp_transport *transport);
+
+/* ---- TLS, server side: TLS 1.3 only, ALPN, SNI, tickets with shared keys, no early data ----
+ * Client certificates, where the listener asks for them: full chain to client_ca, for the purpose of a TLS client, at most 8 authorities,
+ * security level 2, and with client_crl none of the chain revoked. Who fails gets a TLS alert; sp_transport_problem() says which
+ * certificate and why. A client that gave a certificate gets no session ticket: what was verified then would not be verified again. */
 /* Where private keys live: the one place that changes when signing moves to another process. */
 struct sp_tls_signer {
     /* The private-key object for a certificate chain: the worker's own until a key holder signs. Returns EVP_PKEY (void here so that

@@ -91,9 +91,7 @@ int sp_parse_time(struct sp_span text, uint64_t *ret_s) {
     for (size_t i = 0; i < text.len; i++)
         if (form[i] == 'd' ? text.at[i] < '0' || text.at[i] > '9' : text.at[i] != form[i])
             return -EINVAL;
-    static const struct {
-        uint8_t at, len;
-    } parts[6] = {{0, 4}, {5, 2}, {8, 2}, {11, 2}, {14, 2}, {17, 2}};
+    static const struct { uint8_t at, len; } parts[6] = {{0, 4}, {5, 2}, {8, 2}, {11, 2}, {14, 2}, {17, 2}};
     uint64_t part[6];
     for (size_t i = 0; i < SP_COUNT(parts); i++)
         if (!sp_span_u64(sp_span(text.at + parts[i].at, parts[i].len), &part[i]))

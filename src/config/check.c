@@ -72,7 +72,8 @@ static void show(const json_t *value, char out[SHOWN_MAX + 32]) {
     }
 }
 
-static void refuse_form(struct sp_check *check, const struct sp_field *field, const char *expected, const json_t *value, struct sp_place place) {
+static void refuse_form(struct sp_check *check, const struct sp_field *field, const char *expected, const json_t *value,
+                        struct sp_place place) {
     char shown[SHOWN_MAX + 32];
     show(value, shown);
     bool unquoted = strcmp(expected, "text") == 0 && !json_is_object(value) && !json_is_array(value) && !json_is_null(value);

@@ -20,7 +20,8 @@ void sp_check_across(struct sp_check *check);
 
 /* files.c: contents of the file that `object`'s member `field` names → member field->contents. Notes what is wrong. */
 void sp_check_file(struct sp_check *check, const struct sp_field *field, json_t *object, const char *path, struct sp_place place);
-/* The bytes of a whole file: regular, at most `max`. 0 or -errno (-EFBIG, -EISDIR, -EINVAL not a regular file). Free with sp_free_secret(). */
+/* The bytes of a whole file: regular, at most `max`. 0 or -errno (-EFBIG, -EISDIR, -EINVAL not a regular file). Free with sp_free_secret().
+ */
 int sp_read_file(const char *path, size_t max, unsigned *ret_mode, char **ret, size_t *ret_len) SP_MUST_USE;
 /* `path` as seen from `directory`; malloc. NULL: out of memory. */
 char *sp_path_from(const char *directory, const char *path) SP_MUST_USE;

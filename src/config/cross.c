@@ -5,13 +5,17 @@
 #include "syntax.h"
 #include "value.h"
 
+#define SOCKET_PATH_MAX 107 /* sun_path less its NUL, unix(7) */
+
 static struct sp_place at(const struct sp_check *check, const json_t *object, const char *key) {
     return sp_source_value(check->source, object, key);
 }
 
 static const char *text_of(const json_t *object, const char *key) { return json_string_value(json_object_get(object, key)); }
 
-static bool gives(const struct sp_check *check, const json_t *object, const char *key) { return sp_source_gives(check->source, object, key); }
+static bool gives(const struct sp_check *check, const json_t *object, const char *key) {
+    return sp_source_gives(check->source, object, key);
+}
 
 static bool lists(const json_t *list, const char *word) {
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -81,6 +85,10 @@ static void check_admin(struct sp_check *check, const json_t *root) {
     const json_t *admin = json_object_get(root, "admin");
     if (json_object_size(json_object_get(admin, "groups")) > 0 && !gives(check, admin, "socket"))
         sp_check_error(check, at(check, admin, "groups"), "`groups` needs `socket`, which is what their members may use");
+    const char *path = text_of(admin, "socket");
+    if (path && strlen(path) > SOCKET_PATH_MAX)
+        sp_check_error(check, at(check, admin, "socket"),
+                       "`socket`: %s is longer than the %d bytes a Unix socket's path may have; shorten it", path, SOCKET_PATH_MAX);
 }
 
 /* ---- Routes ---- */
@@ -95,16 +103,18 @@ static void check_anonymous(struct sp_check *check, const json_t *root, const js
         const json_t *by = json_object_get(json_object_get(json_object_get(root, "limits"), name ? name : ""), "by");
         for (size_t j = 0; j < SP_COUNT(callers); j++)
             if (lists(by, callers[j])) {
-                sp_check_error(check, sp_source_item(check->source, names, i),
-                               "`limits`: '%s' is by %s, but this route takes no credential and could never tell callers apart; use a limit by "
-                               "address, route or global",
-                               name, callers[j]);
+                sp_check_error(
+                    check, sp_source_item(check->source, names, i),
+                    "`limits`: '%s' is by %s, but this route takes no credential and could never tell callers apart; use a limit by "
+                    "address, route or global",
+                    name, callers[j]);
                 break;
             }
     }
     for (size_t i = 0; i < SP_COUNT(rights); i++)
         if (json_array_size(json_object_get(route, rights[i])) > 0)
-            sp_check_error(check, at(check, route, rights[i]), "`%s` can never match where `authenticate` is [none]; remove one of them", rights[i]);
+            sp_check_error(check, at(check, route, rights[i]), "`%s` can never match where `authenticate` is [none]; remove one of them",
+                           rights[i]);
 }
 
 static void check_authentication(struct sp_check *check, const json_t *root, const json_t *route) {
@@ -132,7 +142,8 @@ static void check_limit_count(struct sp_check *check, const json_t *root, const 
             count += name && !lists(own, name);
         }
         if (count > SP_REQUEST_LIMITS_MAX) {
-            sp_check_error(check, at(check, route, "limits"), "`limits`: with those of role '%s' these are %zu; at most %d may apply to one request",
+            sp_check_error(check, at(check, route, "limits"),
+                           "`limits`: with those of role '%s' these are %zu; at most %d may apply to one request",
                            json_object_iter_key(role_at), count, SP_REQUEST_LIMITS_MAX);
             return;
         }
@@ -145,7 +156,8 @@ static void check_prefix(struct sp_check *check, const json_t *route) {
         return;
     path += path[0] == '=';
     if (strncmp(path, strip, sp_min(strlen(path), strlen(strip))) != 0)
-        sp_check_error(check, at(check, route, "strip_prefix"), "`strip_prefix` is not how `path` begins, and would never be found; make them agree");
+        sp_check_error(check, at(check, route, "strip_prefix"),
+                       "`strip_prefix` is not how `path` begins, and would never be found; make them agree");
 }
 
 static void check_body(struct sp_check *check, const json_t *root, const json_t *route) {
@@ -154,8 +166,8 @@ static void check_body(struct sp_check *check, const json_t *root, const json_t 
     if (!max_body || !bodies || sp_parse_size(sp_json_span(max_body), &one) < 0 || sp_parse_size(sp_json_span(bodies), &all) < 0)
         return;
     if (one > all)
-        sp_check_error(check, at(check, route, "max_body"), "`max_body` is larger than `memory.bodies` (%s), so no such body could ever be taken",
-                       json_string_value(bodies));
+        sp_check_error(check, at(check, route, "max_body"),
+                       "`max_body` is larger than `memory.bodies` (%s), so no such body could ever be taken", json_string_value(bodies));
 }
 
 void sp_check_across(struct sp_check *check) {
@@ -168,13 +180,12 @@ void sp_check_across(struct sp_check *check) {
         check_issuer(check, json_array_get(issuers, i));
     const char *name;
     json_t *item;
-    json_object_foreach(json_object_get(root, "limits"), name, item)
-        check_limit(check, root, item);
+    json_object_foreach(json_object_get(root, "limits"), name, item) check_limit(check, root, item);
     size_t servers = 0;
-    json_object_foreach(json_object_get(root, "pools"), name, item)
-        servers += check_pool(check, item);
+    json_object_foreach(json_object_get(root, "pools"), name, item) servers += check_pool(check, item);
     if (servers > SP_SERVERS_MAX)
-        sp_check_error(check, at(check, root, "pools"), "`pools` have %zu servers in all; at most %d are possible", servers, SP_SERVERS_MAX);
+        sp_check_error(check, at(check, root, "pools"), "`pools` have %zu servers in all; at most %d are possible", servers,
+                       SP_SERVERS_MAX);
     const json_t *routes = json_object_get(root, "routes");
     check_unique(check, routes, "name", "route");
     for (size_t i = 0; i < json_array_size(routes); i++) {

@@ -20,8 +20,10 @@ static void check_key_roles(struct sp_source *source, const json_t *root) {
         for (size_t j = 0; !json_object_get(key, "revoked") && j < json_array_size(roles); j++) {
             const char *role = json_string_value(json_array_get(roles, j));
             if (role && !json_object_get(known, role))
-                sp_source_error(source, sp_source_item(source, roles, j), "`roles`: there is no '%s' in `roles` of the configuration; add it there, "
-                                                                          "or revoke this key", role);
+                sp_source_error(source, sp_source_item(source, roles, j),
+                                "`roles`: there is no '%s' in `roles` of the configuration; add it there, "
+                                "or revoke this key",
+                                role);
         }
     }
 }
@@ -44,9 +46,7 @@ static int put_fingerprint(json_t *issuer) {
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(rules, next, key, value)
-        if (key[strlen(key) - 1] == '@')
-            json_object_del(rules, key);
+    json_object_foreach_safe(rules, next, key, value) if (key[strlen(key) - 1] == '@') json_object_del(rules, key);
     char *text = rules ? json_dumps(rules, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     json_decref(rules);
     if (!text)
@@ -69,7 +69,8 @@ static int complete(json_t *root, const char *name, uint64_t generation, const s
     return sp_slots_assign(root, previous ? previous->root : NULL, taken);
 }
 
-static int make_document(json_t *root, const char *name, uint64_t generation, const struct sp_document *previous, struct sp_document **ret) {
+static int make_document(json_t *root, const char *name, uint64_t generation, const struct sp_document *previous,
+                         struct sp_document **ret) {
     struct sp_document *document = calloc(1, sizeof *document);
     if (!document)
         return -ENOMEM;
@@ -203,5 +204,6 @@ int sp_config_user_required(const struct sp_document *document, struct sp_config
         (void)sscanf(where + strlen(path), ":%u:%u", &place.line, &place.column);
     if (entry)
         return list_error(errors, path, place, "`user`: ", user, " has root's rights, which naming a user is to avoid; name another");
-    return list_error(errors, path, place, "`user`: there is no user ", user, " on this machine; make it with `useradd --system` or name another");
+    return list_error(errors, path, place, "`user`: there is no user ", user,
+                      " on this machine; make it with `useradd --system` or name another");
 }

@@ -123,7 +123,9 @@ void sp_key_file_free(struct sp_key_file *file) {
 
 size_t sp_key_file_count(const struct sp_key_file *file) { return file->count; }
 
-struct sp_api_key_config *sp_key_file_at(struct sp_key_file *file, size_t i) { return &file->keys[i]; }
+struct sp_api_key_config *sp_key_file_at(struct sp_key_file *file, size_t i) {
+    return &file->keys[i];
+}
 
 struct sp_api_key_config *sp_key_file_find(struct sp_key_file *file, struct sp_span id_or_name) {
     for (size_t i = 0; i < file->count; i++)
@@ -146,8 +148,8 @@ static bool is_writable_text(const char *text, sp_check_text *check) {
 
 static bool is_writable(const struct sp_api_key_config *key) {
     if (memchr(key->id, '\0', sizeof key->id) != key->id + sizeof key->id - 1 || strspn(key->id, "abcdefghijklmnopqrstuvwxyz"
-                                                                                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                                                                  "0123456789") != sizeof key->id - 1)
+                                                                                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                                                                 "0123456789") != sizeof key->id - 1)
         return false;
     if (!is_writable_text(key->name, sp_check_label) || (key->tenant && !is_writable_text(key->tenant, sp_check_label)))
         return false;

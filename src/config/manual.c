@@ -7,7 +7,9 @@
 /* Text for roff: a backslash is not an escape, a leading dot not a request. */
 static int put(struct sp_buffer *out, const char *text) {
     for (; *text; text++) {
-        int failed = *text == '\\' ? sp_buffer_append(out, "\\e", 2) : *text == '-' ? sp_buffer_append(out, "\\-", 2) : sp_buffer_append(out, text, 1);
+        int failed = *text == '\\'  ? sp_buffer_append(out, "\\e", 2)
+                     : *text == '-' ? sp_buffer_append(out, "\\-", 2)
+                                    : sp_buffer_append(out, text, 1);
         if (failed)
             return failed;
     }
@@ -130,7 +132,8 @@ static int put_record(struct sp_buffer *out, const struct sp_record *record) {
             return failed;
         if (!field->record || field->kind == SP_KIND_PAIRS)
             continue;
-        if ((failed = sp_buffer_printf(out, ".RS\n")) || (failed = put_record(out, field->record)) || (failed = sp_buffer_printf(out, ".RE\n")))
+        if ((failed = sp_buffer_printf(out, ".RS\n")) || (failed = put_record(out, field->record)) ||
+            (failed = sp_buffer_printf(out, ".RE\n")))
             return failed;
     }
     return 0;
@@ -141,30 +144,30 @@ int sp_config_manual(struct sp_buffer *out) {
         ".TH SALLYPORT.YAML 5 \"\" \"Sallyport\" \"File Formats\"\n"
         ".SH NAME\nsallyport.yaml \\- configuration of the Sallyport gateway\n"
         ".SH DESCRIPTION\n"
-        "One YAML file; JSON is accepted too. Unknown keys, duplicate keys, wrong types and names of nothing are errors, all reported at once as\n"
+        "One YAML file; JSON is accepted too. Unknown keys, duplicate keys, wrong types and names of nothing are errors, all reported at "
+        "once as\n"
         "\\fIfile\\fR:\\fIline\\fR:\\fIcolumn\\fR: \\fImessage\\fR by\n.BR sallyport (1)\n\\fBcheck\\fR.\n"
         "Anchors, aliases, tags, merge keys and more than one document are refused, and so is a file larger than 1 MiB.\n"
         ".PP\nPaths are relative to the file. A file that holds a secret must not be open to others: mode 0600.\n"
         ".PP\nDurations are written 20ms, 5s, 10m, 2h, 7d; sizes 64KiB, 8MiB; rates 10/s, 600/min, 1000/h;\n"
         "address ranges 10.0.0.0/8, 2001:db8::/32.\n"
         ".SH KEYS\n";
-    static const char tail[] =
-        ".SH EXAMPLE\n.nf\n"
-        "version: 1\n"
-        "listeners:\n"
-        "  \\- address: 0.0.0.0:443\n"
-        "    certificates:\n"
-        "      \\- {chain: tls/fullchain.pem, key: tls/privkey.pem}\n"
-        "api_keys: keys.yaml\n"
-        "limits:\n"
-        "  per\\-caller: {by: [subject], requests: 600/min, request_burst: 60}\n"
-        "pools:\n"
-        "  llama:\n"
-        "    servers: [{url: \"http://127.0.0.1:8000\"}]\n"
-        "routes:\n"
-        "  \\- {name: api, path: /v1/, authenticate: [api_key], limits: [per\\-caller], pool: llama}\n"
-        ".fi\n"
-        ".SH SEE ALSO\n.BR sallyport (1)\n";
+    static const char tail[] = ".SH EXAMPLE\n.nf\n"
+                               "version: 1\n"
+                               "listeners:\n"
+                               "  \\- address: 0.0.0.0:443\n"
+                               "    certificates:\n"
+                               "      \\- {chain: tls/fullchain.pem, key: tls/privkey.pem}\n"
+                               "api_keys: keys.yaml\n"
+                               "limits:\n"
+                               "  per\\-caller: {by: [subject], requests: 600/min, request_burst: 60}\n"
+                               "pools:\n"
+                               "  llama:\n"
+                               "    servers: [{url: \"http://127.0.0.1:8000\"}]\n"
+                               "routes:\n"
+                               "  \\- {name: api, path: /v1/, authenticate: [api_key], limits: [per\\-caller], pool: llama}\n"
+                               ".fi\n"
+                               ".SH SEE ALSO\n.BR sallyport (1)\n";
     int failed = sp_buffer_append_span(out, sp_span_text(head));
     if (!failed)
         failed = put_record(out, &sp_config_record);

@@ -62,7 +62,7 @@ static const struct slot_kind kinds[] = {
 };
 
 struct slots {
-    size_t max, next; /* numbers from next on were never used */
+    size_t max, next;                   /* numbers from next on were never used */
     bool was[SLOTS_MAX], is[SLOTS_MAX]; /* in the previous document, in this one */
 };
 
@@ -96,15 +96,11 @@ static int assign(struct slots *slots, json_t *now, json_t *before) {
     json_t *thing;
     size_t slot;
     int failed = 0;
-    json_object_foreach(before, name, thing)
-        if (slot_of(slots, thing, &slot))
-            slots->was[slot] = true;
-    json_object_foreach(now, name, thing)
-        if (!failed && slot_of(slots, json_object_get(before, name), &slot))
-            failed = give(slots, thing, slot);
-    json_object_foreach(now, name, thing)
-        if (!failed && !json_object_get(thing, "slot"))
-            failed = give(slots, thing, slots->next < slots->max ? slots->next++ : freed_slot(slots));
+    json_object_foreach(before, name, thing) if (slot_of(slots, thing, &slot)) slots->was[slot] = true;
+    json_object_foreach(now, name, thing) if (!failed && slot_of(slots, json_object_get(before, name), &slot)) failed =
+        give(slots, thing, slot);
+    json_object_foreach(now, name, thing) if (!failed && !json_object_get(thing, "slot")) failed =
+        give(slots, thing, slots->next < slots->max ? slots->next++ : freed_slot(slots));
     return failed;
 }
 

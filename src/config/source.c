@@ -133,9 +133,7 @@ static json_t *stand_in(struct sp_span text) {
 
 /* ---- Events ---- */
 
-static struct sp_place place_of(yaml_mark_t mark) {
-    return (struct sp_place){(unsigned)mark.line + 1, (unsigned)mark.column + 1};
-}
+static struct sp_place place_of(yaml_mark_t mark) { return (struct sp_place){(unsigned)mark.line + 1, (unsigned)mark.column + 1}; }
 
 /* A finding after which nothing more can be known about the file. */
 static int refuse(struct reading *reading, struct sp_place place, const char *problem) {

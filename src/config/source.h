@@ -13,11 +13,11 @@
 #define SP_CONFIG_VALUES_MAX 50000
 
 struct sp_source {
-    const char *name;   /* stands for the file in messages; borrowed */
-    unsigned order;     /* of this file among those with findings */
-    json_t *root;       /* an object; mappings keep the order of their keys */
-    bool may_be_empty;  /* a file without any value is an empty mapping */
-    bool whole;         /* it was read to its end, and is worth checking even where something in it was refused */
+    const char *name;  /* stands for the file in messages; borrowed */
+    unsigned order;    /* of this file among those with findings */
+    json_t *root;      /* an object; mappings keep the order of their keys */
+    bool may_be_empty; /* a file without any value is an empty mapping */
+    bool whole;        /* it was read to its end, and is worth checking even where something in it was refused */
     struct sp_findings *findings;
     /* private: */
     struct sp_map places;
@@ -39,7 +39,6 @@ struct sp_place sp_source_value(const struct sp_source *source, const json_t *ob
 struct sp_place sp_source_item(const struct sp_source *source, const json_t *array, size_t index);
 struct sp_place sp_source_container(const struct sp_source *source, const json_t *container);
 
-#define sp_source_error(source, place, ...) \
-    sp_findings_add((source)->findings, (source)->name, (source)->order, (place), __VA_ARGS__)
+#define sp_source_error(source, place, ...) sp_findings_add((source)->findings, (source)->name, (source)->order, (place), __VA_ARGS__)
 
 #endif

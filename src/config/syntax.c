@@ -132,8 +132,8 @@ static bool is_listed(struct sp_span name, const char *const *list) {
 }
 
 /* What decides where a message ends and to whom it goes is never an administrator's choice: a slip there is request smuggling. */
-static const char *const framing[] = {"connection", "content-length", "transfer-encoding", "te",     "trailer", "upgrade",
-                                      "keep-alive", "proxy-",         "host",              "expect", ":",       NULL};
+static const char *const framing[] = {
+    "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive", "proxy-", "host", "expect", ":", NULL};
 static const char *const credentials[] = {"authorization", "x-api-key", "api-key", NULL};
 static const char *const gateways[] = {"x-forwarded-", "forwarded", "x-sallyport-", "x-request-id", "traceparent", NULL};
 

@@ -1,40 +1,45 @@
 /* Rows in the order of the file. Read table.h first. */
 #include "table.h"
 
-#define AT(type, member)      .at = offsetof(type, member), .size = sizeof(((type *)0)->member)
-#define COUNT(type, member)   .count_at = offsetof(type, member)
+#define AT(type, member)       .at = offsetof(type, member), .size = sizeof(((type *)0)->member)
+#define COUNT(type, member)    .count_at = offsetof(type, member)
 #define CONTENTS(type, member) .contents = #member, .contents_at = offsetof(type, member)
-#define UNPLACED              .at = SP_NOWHERE
-#define RECORD(rows, type, ...) {.fields = rows, .n_fields = SP_COUNT(rows), .size = sizeof(type), __VA_ARGS__}
-#define NOW(text, number)     {.name = text, .value = number}
-#define LATER(text, number)   {.name = text, .value = number, .later = true} /* known, not yet supported */
-#define END                   {.name = NULL}
+#define UNPLACED               .at = SP_NOWHERE
+#define RECORD(rows, type, ...)                                                                                                            \
+    { .fields = rows, .n_fields = SP_COUNT(rows), .size = sizeof(type), __VA_ARGS__ }
+#define NOW(text, number)                                                                                                                  \
+    { .name = text, .value = number }
+#define LATER(text, number)                                                                                                                \
+    { .name = text, .value = number, .later = true } /* known, not yet supported */
+#define END                                                                                                                                \
+    { .name = NULL }
 
-#define MINUTE_MS INT64_C(60000)
-#define DAY_MS    (1440 * MINUTE_MS)
-#define MIB       (INT64_C(1) << 20)
+#define MINUTE_MS  INT64_C(60000)
+#define DAY_MS     (1440 * MINUTE_MS)
+#define MIB        (INT64_C(1) << 20)
 #define AMOUNT_MAX INT64_C(1000000000000)
 
 /* ---- listeners ---- */
 
 static const struct sp_field certificate_fields[] = {
-    {"chain", SP_KIND_FILE, SP_REQUIRED | SP_PLACED, AT(struct sp_certificate_config, chain), CONTENTS(struct sp_certificate_config, chain_pem),
-     .about = "PEM file: the certificate, then the intermediates"},
+    {"chain", SP_KIND_FILE, SP_REQUIRED | SP_PLACED, AT(struct sp_certificate_config, chain),
+     CONTENTS(struct sp_certificate_config, chain_pem), .about = "PEM file: the certificate, then the intermediates"},
     {"key", SP_KIND_FILE, SP_REQUIRED | SP_PLACED | SP_SECRET, AT(struct sp_certificate_config, key),
      CONTENTS(struct sp_certificate_config, key_pem), .about = "PEM file: its private key, readable by its owner only"},
     {"credential", SP_KIND_TEXT, SP_LATER, UNPLACED, .about = "instead of key: a name from systemd's LoadCredential"},
 };
 static const struct sp_record certificate = RECORD(certificate_fields, struct sp_certificate_config, .name = "certificate");
 
-static const struct sp_choice client_certificates[] = {
-    NOW("none", SP_CLIENT_CERT_NONE), LATER("optional", SP_CLIENT_CERT_OPTIONAL), LATER("required", SP_CLIENT_CERT_REQUIRED), END};
+static const struct sp_choice client_certificates[] = {NOW("none", SP_CLIENT_CERT_NONE), LATER("optional", SP_CLIENT_CERT_OPTIONAL),
+                                                       LATER("required", SP_CLIENT_CERT_REQUIRED), END};
 static const struct sp_choice alpn_protocols[] = {LATER("h2", 1), NOW("http/1.1", 2), END};
 
 static const struct sp_field listener_fields[] = {
     {"address", SP_KIND_TEXT, SP_REQUIRED | SP_PLACED, AT(struct sp_listener_config, address), .check = sp_check_listen_address,
      .about = "host:port, [v6]:port, or systemd:NAME for a socket handed over by systemd"},
-    {"certificates", SP_KIND_LIST, SP_REQUIRED, AT(struct sp_listener_config, certificates), COUNT(struct sp_listener_config, n_certificates),
-     .min = 1, .max = 64, .record = &certificate, .about = "several are chosen by server name (SNI); the first is the default"},
+    {"certificates", SP_KIND_LIST, SP_REQUIRED, AT(struct sp_listener_config, certificates),
+     COUNT(struct sp_listener_config, n_certificates), .min = 1, .max = 64, .record = &certificate,
+     .about = "several are chosen by server name (SNI); the first is the default"},
     {"client_certificate", SP_KIND_CHOICE, 0, "none", AT(struct sp_listener_config, client_certificate), .choices = client_certificates,
      .about = "whether clients are asked for a certificate"},
     {"client_ca", SP_KIND_FILE, SP_LATER, AT(struct sp_listener_config, client_ca), CONTENTS(struct sp_listener_config, client_ca_pem),
@@ -80,7 +85,8 @@ static const struct sp_field redis_fields[] = {
      .about = "redis://host:port/database; the host is an address or localhost"},
     {"sentinel", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &sentinel, .about = "find the master through sentinels"},
     {"cluster", SP_KIND_TEXTS, SP_LATER, UNPLACED, .about = "host:port of some nodes of a cluster"},
-    {"username", SP_KIND_TEXT, 0, AT(struct sp_redis_config, username), .check = sp_check_not_empty, .about = "ACL user; needs password_file"},
+    {"username", SP_KIND_TEXT, 0, AT(struct sp_redis_config, username), .check = sp_check_not_empty,
+     .about = "ACL user; needs password_file"},
     {"password_file", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE, AT(struct sp_redis_config, password_file),
      CONTENTS(struct sp_redis_config, password), .about = "file with the password, readable by its owner only"},
     {"credential", SP_KIND_TEXT, SP_LATER, UNPLACED, .about = "instead of password_file: a name from systemd's LoadCredential"},
@@ -92,7 +98,8 @@ static const struct sp_field redis_fields[] = {
      .about = "PEM file: its private key"},
     {"deadline", SP_KIND_DURATION, 0, "5ms", AT(struct sp_redis_config, deadline_ms), .min = 1, .max = 1000,
      .about = "no decision waits longer; then on_outage decides"},
-    {"prefix", SP_KIND_TEXT, 0, "sallyport:", AT(struct sp_redis_config, prefix), .about = "begins every key; equal for gateways that share limits"},
+    {"prefix", SP_KIND_TEXT, 0, "sallyport:", AT(struct sp_redis_config, prefix),
+     .about = "begins every key; equal for gateways that share limits"},
     {"gateways", SP_KIND_NUMBER, 0, "1", AT(struct sp_redis_config, gateways), .min = 1, .max = 1000,
      .about = "how many gateways share this Redis; used by on_outage: share"},
     {"allow_eviction", SP_KIND_BOOL, 0, "false", AT(struct sp_redis_config, allow_eviction),
@@ -102,23 +109,16 @@ static const struct sp_record redis = RECORD(redis_fields, struct sp_redis_confi
 
 /* ---- issuers, API keys ---- */
 
-static const struct sp_choice algorithms[] = {NOW("RS256", 1u << SP_ALG_RS256),
-                                              NOW("RS384", 1u << SP_ALG_RS384),
-                                              NOW("RS512", 1u << SP_ALG_RS512),
-                                              NOW("PS256", 1u << SP_ALG_PS256),
-                                              NOW("PS384", 1u << SP_ALG_PS384),
-                                              NOW("PS512", 1u << SP_ALG_PS512),
-                                              NOW("ES256", 1u << SP_ALG_ES256),
-                                              NOW("ES384", 1u << SP_ALG_ES384),
-                                              NOW("ES512", 1u << SP_ALG_ES512),
-                                              NOW("EdDSA", 1u << SP_ALG_EDDSA),
-                                              NOW("HS256", 1u << SP_ALG_HS256),
-                                              END};
+static const struct sp_choice algorithms[] = {
+    NOW("RS256", 1u << SP_ALG_RS256), NOW("RS384", 1u << SP_ALG_RS384), NOW("RS512", 1u << SP_ALG_RS512), NOW("PS256", 1u << SP_ALG_PS256),
+    NOW("PS384", 1u << SP_ALG_PS384), NOW("PS512", 1u << SP_ALG_PS512), NOW("ES256", 1u << SP_ALG_ES256), NOW("ES384", 1u << SP_ALG_ES384),
+    NOW("ES512", 1u << SP_ALG_ES512), NOW("EdDSA", 1u << SP_ALG_EDDSA), NOW("HS256", 1u << SP_ALG_HS256), END};
 
 static const struct sp_field claims_fields[] = {
     {"subject", SP_KIND_TEXT, 0, "sub", AT(struct sp_claims_config, subject), .check = sp_check_claim_path, .about = "who is calling"},
     {"tenant", SP_KIND_TEXT, 0, "org_id", AT(struct sp_claims_config, tenant), .check = sp_check_claim_path, .about = "on whose behalf"},
-    {"roles", SP_KIND_TEXT, 0, "roles", AT(struct sp_claims_config, roles), .check = sp_check_claim_path, .about = "a list of roles, or one"},
+    {"roles", SP_KIND_TEXT, 0, "roles", AT(struct sp_claims_config, roles), .check = sp_check_claim_path,
+     .about = "a list of roles, or one"},
     {"scopes", SP_KIND_TEXT, 0, "scope", AT(struct sp_claims_config, scopes), .check = sp_check_claim_path,
      .about = "scopes: a list, or text parted by spaces"},
 };
@@ -142,10 +142,11 @@ static const struct sp_field issuer_fields[] = {
      .about = "file with the issuer's JSON Web Key Set; a URL, or finding it by discovery, is not yet supported"},
     {"ca", SP_KIND_FILE, SP_LATER, AT(struct sp_issuer_config, ca), CONTENTS(struct sp_issuer_config, ca_pem),
      .about = "PEM file: whom to trust when fetching; left out: the system's"},
-    {"algorithms", SP_KIND_CHOICES, 0, "[RS256, PS256, ES256, EdDSA]", AT(struct sp_issuer_config, algorithms), .min = 1, .choices = algorithms,
-     .about = "which signatures are accepted; HS256 only with secret_file"},
-    {"secret_file", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE, AT(struct sp_issuer_config, secret_file), CONTENTS(struct sp_issuer_config, secret),
-     .check_contents = sp_check_shared_secret, .about = "file with the shared secret for HS256, at least 32 bytes, readable by its owner only"},
+    {"algorithms", SP_KIND_CHOICES, 0, "[RS256, PS256, ES256, EdDSA]", AT(struct sp_issuer_config, algorithms), .min = 1,
+     .choices = algorithms, .about = "which signatures are accepted; HS256 only with secret_file"},
+    {"secret_file", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE, AT(struct sp_issuer_config, secret_file),
+     CONTENTS(struct sp_issuer_config, secret), .check_contents = sp_check_shared_secret,
+     .about = "file with the shared secret for HS256, at least 32 bytes, readable by its owner only"},
     {"claims", SP_KIND_RECORD, SP_FILLED, AT(struct sp_issuer_config, claims), .record = &claims,
      .about = "where the token says what; dotted paths reach into objects"},
     {"leeway", SP_KIND_DURATION, SP_SECONDS, "60s", AT(struct sp_issuer_config, leeway_s), .max = 10 * MINUTE_MS,
@@ -163,7 +164,8 @@ static const struct sp_field key_fields[] = {
     {"id", SP_KIND_ID, SP_REQUIRED, AT(struct sp_api_key_config, id), .about = "the public part of the key"},
     {"name", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_api_key_config, name), .check = sp_check_label, .about = "whose it is"},
     {"digest", SP_KIND_HEX, SP_REQUIRED, AT(struct sp_api_key_config, digest), .about = "SHA-256 of the secret"},
-    {"roles", SP_KIND_TEXTS, 0, "[]", AT(struct sp_api_key_config, roles), .max = SP_ROLES_MAX, .check = sp_check_role_name, .about = "its roles"},
+    {"roles", SP_KIND_TEXTS, 0, "[]", AT(struct sp_api_key_config, roles), .max = SP_ROLES_MAX, .check = sp_check_role_name,
+     .about = "its roles"},
     {"tenant", SP_KIND_TEXT, 0, AT(struct sp_api_key_config, tenant), .check = sp_check_label, .about = "on whose behalf"},
     {"expires", SP_KIND_TIME, 0, AT(struct sp_api_key_config, expires_at_s), .about = "not accepted from then on"},
     {"revoked", SP_KIND_TIME, 0, AT(struct sp_api_key_config, revoked_at_s), .about = "when it was revoked"},
@@ -172,45 +174,46 @@ const struct sp_record sp_key_record = RECORD(key_fields, struct sp_api_key_conf
 
 /* ---- roles, limits ---- */
 
-static const struct sp_choice priorities[] = {
-    LATER("low", SP_PRIORITY_LOW), NOW("normal", SP_PRIORITY_NORMAL), LATER("high", SP_PRIORITY_HIGH), END};
+static const struct sp_choice priorities[] = {LATER("low", SP_PRIORITY_LOW), NOW("normal", SP_PRIORITY_NORMAL),
+                                              LATER("high", SP_PRIORITY_HIGH), END};
 
 static const struct sp_field role_fields[] = {
     {"models", SP_KIND_TEXTS, SP_DEFAULT_ONLY, "[*]", AT(struct sp_role_config, models), .min = 1, .check = sp_check_not_empty,
      .about = "which models it may use; patterns with *"},
-    {"limits", SP_KIND_LIMITS, 0, "[]", AT(struct sp_role_config, limits), COUNT(struct sp_role_config, n_limits), .max = SP_REQUEST_LIMITS_MAX,
-     .about = "what its callers are held to"},
-    {"priority", SP_KIND_CHOICE, 0, "normal", AT(struct sp_role_config, priority), .choices = priorities, .about = "when requests have to wait"},
+    {"limits", SP_KIND_LIMITS, 0, "[]", AT(struct sp_role_config, limits), COUNT(struct sp_role_config, n_limits),
+     .max = SP_REQUEST_LIMITS_MAX, .about = "what its callers are held to"},
+    {"priority", SP_KIND_CHOICE, 0, "normal", AT(struct sp_role_config, priority), .choices = priorities,
+     .about = "when requests have to wait"},
 };
 static const struct sp_record role = RECORD(role_fields, struct sp_role_config, .name = "role");
 
-static const struct sp_choice dimensions[] = {NOW("subject", SP_BY_SUBJECT),
-                                              NOW("tenant", SP_BY_TENANT),
-                                              NOW("key", SP_BY_KEY),
-                                              NOW("address", SP_BY_ADDRESS),
-                                              LATER("model", SP_BY_MODEL),
-                                              NOW("route", SP_BY_ROUTE),
-                                              NOW("global", SP_BY_GLOBAL),
-                                              END};
+static const struct sp_choice dimensions[] = {
+    NOW("subject", SP_BY_SUBJECT), NOW("tenant", SP_BY_TENANT), NOW("key", SP_BY_KEY),       NOW("address", SP_BY_ADDRESS),
+    LATER("model", SP_BY_MODEL),   NOW("route", SP_BY_ROUTE),   NOW("global", SP_BY_GLOBAL), END};
 static const struct sp_choice limit_modes[] = {NOW("leased", SP_LIMIT_LEASED), NOW("strict", SP_LIMIT_STRICT), END};
-static const struct sp_choice outages[] = {NOW("share", SP_OUTAGE_SHARE), NOW("open", SP_OUTAGE_OPEN), NOW("closed", SP_OUTAGE_CLOSED), END};
+static const struct sp_choice outages[] = {NOW("share", SP_OUTAGE_SHARE), NOW("open", SP_OUTAGE_OPEN), NOW("closed", SP_OUTAGE_CLOSED),
+                                           END};
 static const struct sp_choice counts[] = {NOW("all", SP_COUNT_ALL), LATER("unauthorized", SP_COUNT_UNAUTHORIZED), END};
 
 static const struct sp_field limit_fields[] = {
     {"by", SP_KIND_CHOICES, SP_REQUIRED, AT(struct sp_limit_config, by), .min = 1, .choices = dimensions,
      .about = "whose bucket it is; a list makes one bucket per combination"},
-    {"requests", SP_KIND_RATE, SP_REQUIRED, AT(struct sp_limit_config, requests), .min = 1, .max = AMOUNT_MAX, .about = "how many requests"},
+    {"requests", SP_KIND_RATE, SP_REQUIRED, AT(struct sp_limit_config, requests), .min = 1, .max = AMOUNT_MAX,
+     .about = "how many requests"},
     {"request_burst", SP_KIND_NUMBER, 0, AT(struct sp_limit_config, request_burst), .min = 1, .max = AMOUNT_MAX,
      .about = "how many at once; left out: one second's worth, at least 1"},
-    {"tokens", SP_KIND_RATE, SP_LATER, AT(struct sp_limit_config, tokens), .min = 1, .max = AMOUNT_MAX, .about = "how many tokens of language models"},
+    {"tokens", SP_KIND_RATE, SP_LATER, AT(struct sp_limit_config, tokens), .min = 1, .max = AMOUNT_MAX,
+     .about = "how many tokens of language models"},
     {"token_burst", SP_KIND_NUMBER, SP_LATER, AT(struct sp_limit_config, token_burst), .min = 1, .max = AMOUNT_MAX,
      .about = "how many at once; left out: one minute's worth"},
-    {"concurrency", SP_KIND_NUMBER, SP_LATER, AT(struct sp_limit_config, concurrency), .min = 1, .max = 1000000, .about = "requests at one time"},
+    {"concurrency", SP_KIND_NUMBER, SP_LATER, AT(struct sp_limit_config, concurrency), .min = 1, .max = 1000000,
+     .about = "requests at one time"},
     {"mode", SP_KIND_CHOICE, 0, "strict", AT(struct sp_limit_config, mode), .choices = limit_modes,
      .about = "strict asks the shared store for every request; leased, which takes tokens ahead, is not yet supported with redis"},
     {"on_outage", SP_KIND_CHOICE, 0, "share", AT(struct sp_limit_config, on_outage), .choices = outages,
      .about = "while Redis is away: keep to this gateway's share, admit all, or refuse all"},
-    {"shadow", SP_KIND_BOOL, 0, "false", AT(struct sp_limit_config, shadow), .about = "count and log what would be refused, refuse nothing"},
+    {"shadow", SP_KIND_BOOL, 0, "false", AT(struct sp_limit_config, shadow),
+     .about = "count and log what would be refused, refuse nothing"},
     {"count", SP_KIND_CHOICE, 0, "all", AT(struct sp_limit_config, count), .choices = counts, .about = "which requests count"},
     {"slot", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_limit_config, slot), .max = SP_LIMITS_MAX - 1},
 };
@@ -228,10 +231,8 @@ static const struct sp_field server_fields[] = {
 };
 static const struct sp_record server = RECORD(server_fields, struct sp_server_config, .name = "server", .finish = sp_finish_server);
 
-static const struct sp_choice balances[] = {NOW("least_loaded", SP_BALANCE_LEAST_LOADED),
-                                            NOW("round_robin", SP_BALANCE_ROUND_ROBIN),
-                                            LATER("session", SP_BALANCE_SESSION),
-                                            END};
+static const struct sp_choice balances[] = {NOW("least_loaded", SP_BALANCE_LEAST_LOADED), NOW("round_robin", SP_BALANCE_ROUND_ROBIN),
+                                            LATER("session", SP_BALANCE_SESSION), END};
 static const struct sp_choice backend_protocols[] = {NOW("auto", 0), NOW("http/1.1", 1), LATER("h2", 2), END};
 
 static const struct sp_field pool_tls_fields[] = {
@@ -245,7 +246,8 @@ static const struct sp_record pool_tls = RECORD(pool_tls_fields, struct sp_pool_
 static const struct sp_field credential_fields[] = {
     {"header", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_credential_config, header), .check = sp_check_credential_header,
      .about = "which header carries it"},
-    {"prefix", SP_KIND_TEXT, 0, "", AT(struct sp_credential_config, prefix), .check = sp_check_header_value, .about = "what stands before it"},
+    {"prefix", SP_KIND_TEXT, 0, "", AT(struct sp_credential_config, prefix), .check = sp_check_header_value,
+     .about = "what stands before it"},
     {"value_file", SP_KIND_FILE, SP_REQUIRED | SP_SECRET | SP_ONE_LINE, AT(struct sp_credential_config, value_file),
      CONTENTS(struct sp_credential_config, value), .check_contents = sp_check_header_value,
      .about = "file with the credential, readable by its owner only"},
@@ -255,8 +257,10 @@ static const struct sp_record credential = RECORD(credential_fields, struct sp_c
 static const struct sp_field health_fields[] = {
     {"path", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_health_config, path), .check = sp_check_probe_path, .about = "what to GET"},
     {"interval", SP_KIND_DURATION, 0, "5s", AT(struct sp_health_config, interval_ms), .min = 100, .max = DAY_MS, .about = "how often"},
-    {"timeout", SP_KIND_DURATION, 0, "2s", AT(struct sp_health_config, timeout_ms), .min = 10, .max = 10 * MINUTE_MS, .about = "to be answered"},
-    {"healthy_after", SP_KIND_NUMBER, 0, "2", AT(struct sp_health_config, healthy_after), .min = 1, .max = 100, .about = "good answers in a row"},
+    {"timeout", SP_KIND_DURATION, 0, "2s", AT(struct sp_health_config, timeout_ms), .min = 10, .max = 10 * MINUTE_MS,
+     .about = "to be answered"},
+    {"healthy_after", SP_KIND_NUMBER, 0, "2", AT(struct sp_health_config, healthy_after), .min = 1, .max = 100,
+     .about = "good answers in a row"},
     {"unhealthy_after", SP_KIND_NUMBER, 0, "3", AT(struct sp_health_config, unhealthy_after), .min = 1, .max = 100,
      .about = "bad ones in a row"},
 };
@@ -285,7 +289,8 @@ static const struct sp_field pool_fields[] = {
     {"tls", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &pool_tls, .about = "for https:// servers"},
     {"credential", SP_KIND_RECORD, 0, AT(struct sp_pool_config, credential), .record = &credential,
      .about = "put in for the servers; the client's own never gets through"},
-    {"identity", SP_KIND_BOOL, SP_DEFAULT_ONLY, "false", UNPLACED, .about = "send x-sallyport-identity, a short-lived signed JWT of who is calling"},
+    {"identity", SP_KIND_BOOL, SP_DEFAULT_ONLY, "false", UNPLACED,
+     .about = "send x-sallyport-identity, a short-lived signed JWT of who is calling"},
     {"health", SP_KIND_RECORD, 0, AT(struct sp_pool_config, health), .record = &health, .about = "probes; left out: none"},
     {"outlier", SP_KIND_RECORD, 0, .at = 0, .record = &outlier, .about = "eject a server that keeps failing; left out: never"},
     {"retries", SP_KIND_NUMBER, 0, "1", AT(struct sp_pool_config, retries), .max = 10,
@@ -308,11 +313,9 @@ static const struct sp_record model = RECORD(model_fields, struct sp_config, .na
 
 /* ---- routes ---- */
 
-static const struct sp_choice authentications[] = {NOW("none", SP_AUTHENTICATE_NONE),
-                                                   NOW("jwt", SP_AUTHENTICATE_JWT),
+static const struct sp_choice authentications[] = {NOW("none", SP_AUTHENTICATE_NONE), NOW("jwt", SP_AUTHENTICATE_JWT),
                                                    NOW("api_key", SP_AUTHENTICATE_API_KEY),
-                                                   LATER("client_certificate", SP_AUTHENTICATE_CERTIFICATE),
-                                                   END};
+                                                   LATER("client_certificate", SP_AUTHENTICATE_CERTIFICATE), END};
 static const struct sp_choice model_sources[] = {NOW("none", 0), LATER("body", 1), END};
 
 static const struct sp_field timeouts_fields[] = {
@@ -391,16 +394,16 @@ static const struct sp_record group = RECORD(group_fields, struct sp_admin_group
 
 static const struct sp_field admin_fields[] = {
     {"socket", SP_KIND_PATH, SP_PLACED, AT(struct sp_admin_config, socket), .about = "Unix socket for `sallyport ctl`; left out: none"},
-    {"groups", SP_KIND_PAIRS, SP_FILLED, AT(struct sp_admin_config, groups), COUNT(struct sp_admin_config, n_groups), .max = 64, .record = &group,
-     .check = sp_check_plain_name, .about = "Unix group: viewer or admin; root is admin"},
+    {"groups", SP_KIND_PAIRS, SP_FILLED, AT(struct sp_admin_config, groups), COUNT(struct sp_admin_config, n_groups), .max = 64,
+     .record = &group, .check = sp_check_plain_name, .about = "Unix group: viewer or admin; root is admin"},
     {"metrics", SP_KIND_TEXT, SP_PLACED, AT(struct sp_admin_config, metrics), .check = sp_check_metrics_address,
      .about = "loopback address for metrics and health, plain HTTP; left out: only on the socket"},
 };
 static const struct sp_record admin = RECORD(admin_fields, struct sp_admin_config, .name = "admin");
 
 static const struct sp_choice access_logs[] = {NOW("stdout", 0), NOW("off", 1), END};
-static const struct sp_choice log_levels[] = {
-    NOW("error", SP_LOG_ERROR), NOW("warn", SP_LOG_WARN), NOW("info", SP_LOG_INFO), NOW("debug", SP_LOG_DEBUG), END};
+static const struct sp_choice log_levels[] = {NOW("error", SP_LOG_ERROR), NOW("warn", SP_LOG_WARN), NOW("info", SP_LOG_INFO),
+                                              NOW("debug", SP_LOG_DEBUG), END};
 static const struct sp_field logs_fields[] = {
     {"access", SP_KIND_PATH, SP_PLACED, "stdout", AT(struct sp_logs_config, access), .choices = access_logs,
      .about = "stdout, off, or a file; one JSON object per line"},
@@ -433,9 +436,10 @@ static const struct sp_field config_fields[] = {
      .about = "shares limits between gateways; left out: limits are kept in this machine's shared memory"},
     {"issuers", SP_KIND_LIST, SP_FILLED, AT(struct sp_config, issuers), COUNT(struct sp_config, n_issuers), .max = 64, .record = &issuer,
      .about = "who signs tokens: OAuth2, OpenID Connect"},
-    {"api_keys", SP_KIND_PATH, SP_PLACED, AT(struct sp_config, api_keys_file), .about = "file made and changed with `sallyport key`; holds digests only"},
-    {"limits", SP_KIND_MAP, SP_FILLED, AT(struct sp_config, limits), COUNT(struct sp_config, n_limits), .max = SP_LIMITS_MAX, .record = &limit,
-     .check = sp_check_name, .about = "token buckets: name, then how much for whom"},
+    {"api_keys", SP_KIND_PATH, SP_PLACED, AT(struct sp_config, api_keys_file),
+     .about = "file made and changed with `sallyport key`; holds digests only"},
+    {"limits", SP_KIND_MAP, SP_FILLED, AT(struct sp_config, limits), COUNT(struct sp_config, n_limits), .max = SP_LIMITS_MAX,
+     .record = &limit, .check = sp_check_name, .about = "token buckets: name, then how much for whom"},
     {"roles", SP_KIND_MAP, SP_FILLED, AT(struct sp_config, roles), COUNT(struct sp_config, n_roles), .max = SP_ROLES_MAX, .record = &role,
      .check = sp_check_role_name, .about = "what callers may use; a caller has the union of its roles"},
     {"pools", SP_KIND_MAP, SP_REQUIRED, AT(struct sp_config, pools), COUNT(struct sp_config, n_pools), .min = 1, .max = SP_POOLS_MAX,

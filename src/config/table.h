@@ -26,11 +26,11 @@ enum sp_kind {
     SP_KIND_CHOICE,   /* one of `choices` → enum */
     SP_KIND_POOL,     /* name of a pool → pointer to it */
     /* Lists of the above, without duplicates, of at least min items: */
-    SP_KIND_TEXTS,    /* → struct sp_texts */
-    SP_KIND_CIDRS,    /* → struct sp_cidrs */
-    SP_KIND_CHOICES,  /* → uint32_t, the values or'ed; with SP_TEXTUAL struct sp_texts */
-    SP_KIND_LIMITS,   /* names of limits → unsigned * indices, count at count_at */
-    SP_KIND_ROLES,    /* names of roles → uint64_t mask */
+    SP_KIND_TEXTS,   /* → struct sp_texts */
+    SP_KIND_CIDRS,   /* → struct sp_cidrs */
+    SP_KIND_CHOICES, /* → uint32_t, the values or'ed; with SP_TEXTUAL struct sp_texts */
+    SP_KIND_LIMITS,  /* names of limits → unsigned * indices, count at count_at */
+    SP_KIND_ROLES,   /* names of roles → uint64_t mask */
     /* Made of fields: */
     SP_KIND_RECORD,   /* mapping → struct in place; where it is left out: its defaults when SP_FILLED, else zero */
     SP_KIND_OPTIONAL, /* mapping → pointer, NULL where it is left out */
@@ -41,17 +41,17 @@ enum sp_kind {
 
 enum sp_field_flag {
     SP_REQUIRED = 1,
-    SP_PLACED = 2,        /* struct sp_text: the document gets member "name@" with where it stood */
-    SP_LATER = 4,         /* not yet supported: refused by name wherever it is given */
-    SP_DEFAULT_ONLY = 8,  /* nothing but the default is supported so far */
-    SP_HIDDEN = 16,       /* of the document, not of the file: written by the supervisor, unknown to admins */
-    SP_FILLED = 32,       /* a RECORD that is left out has its defaults */
+    SP_PLACED = 2,       /* struct sp_text: the document gets member "name@" with where it stood */
+    SP_LATER = 4,        /* not yet supported: refused by name wherever it is given */
+    SP_DEFAULT_ONLY = 8, /* nothing but the default is supported so far */
+    SP_HIDDEN = 16,      /* of the document, not of the file: written by the supervisor, unknown to admins */
+    SP_FILLED = 32,      /* a RECORD that is left out has its defaults */
     SP_SECONDS = 64,
-    SP_LOWER = 128,       /* text is compared without regard to case, and kept in lower case */
+    SP_LOWER = 128, /* text is compared without regard to case, and kept in lower case */
     SP_TEXTUAL = 256,
-    SP_SECRET = 512,      /* a FILE that no one but its owner may read, and whose contents only who needs them gets */
-    SP_ONE_LINE = 1024,   /* contents without the final newline, and no other control character in it */
-    SP_AUTO = 2048,       /* a NUMBER that may be `auto`: one per CPU that this process may use */
+    SP_SECRET = 512,    /* a FILE that no one but its owner may read, and whose contents only who needs them gets */
+    SP_ONE_LINE = 1024, /* contents without the final newline, and no other control character in it */
+    SP_AUTO = 2048,     /* a NUMBER that may be `auto`: one per CPU that this process may use */
 };
 
 #define SP_NOWHERE UINT32_MAX /* no member: the value only has to be right */
@@ -72,14 +72,14 @@ struct sp_field {
     const char *fallback; /* the default, as the file would say it; NULL: none */
     uint32_t at, size;    /* of the member */
     uint32_t count_at;
-    int64_t min, max;     /* both 0: any */
+    int64_t min, max; /* both 0: any */
     const struct sp_choice *choices;
     const struct sp_record *record;
     sp_check_text *check; /* of text, of each item of TEXTS, of each name of MAP and PAIRS */
     const char *contents;
     uint32_t contents_at;
     sp_check_text *check_contents;
-    const char *about;    /* for the manual page and the schema: one line, no full stop at the end */
+    const char *about; /* for the manual page and the schema: one line, no full stop at the end */
 };
 
 struct sp_record {

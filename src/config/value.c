@@ -147,11 +147,13 @@ static int read_cidr(struct sp_vault *vault, const struct sp_field *field, const
 int sp_scalar_read(struct sp_vault *vault, const struct sp_field *field, const json_t *value, void *into) {
     typedef int read_scalar(struct sp_vault *, const struct sp_field *, const json_t *, void *);
     static read_scalar *const read[] = {
-        [SP_KIND_TEXT] = read_text,       [SP_KIND_PATH] = read_text,         [SP_KIND_FILE] = read_text,   [SP_KIND_NUMBER] = read_number,
-        [SP_KIND_FRACTION] = read_fraction, [SP_KIND_BOOL] = read_bool,       [SP_KIND_DURATION] = read_duration,
-        [SP_KIND_SIZE] = read_size,       [SP_KIND_RATE] = read_rate,         [SP_KIND_TIME] = read_time,   [SP_KIND_HEX] = read_hex,
-        [SP_KIND_ID] = read_id,           [SP_KIND_CHOICE] = read_choice,     [SP_KIND_POOL] = read_text,   [SP_KIND_TEXTS] = read_text,
-        [SP_KIND_CIDRS] = read_cidr,      [SP_KIND_CHOICES] = read_choice,    [SP_KIND_LIMITS] = read_text, [SP_KIND_ROLES] = read_text,
+        [SP_KIND_TEXT] = read_text,         [SP_KIND_PATH] = read_text,         [SP_KIND_FILE] = read_text,
+        [SP_KIND_NUMBER] = read_number,     [SP_KIND_FRACTION] = read_fraction, [SP_KIND_BOOL] = read_bool,
+        [SP_KIND_DURATION] = read_duration, [SP_KIND_SIZE] = read_size,         [SP_KIND_RATE] = read_rate,
+        [SP_KIND_TIME] = read_time,         [SP_KIND_HEX] = read_hex,           [SP_KIND_ID] = read_id,
+        [SP_KIND_CHOICE] = read_choice,     [SP_KIND_POOL] = read_text,         [SP_KIND_TEXTS] = read_text,
+        [SP_KIND_CIDRS] = read_cidr,        [SP_KIND_CHOICES] = read_choice,    [SP_KIND_LIMITS] = read_text,
+        [SP_KIND_ROLES] = read_text,
     };
     return field->kind < SP_COUNT(read) ? read[field->kind](vault, field, value, into) : -EINVAL;
 }

@@ -16,8 +16,8 @@ struct sp_decoding {
     struct sp_config *config; /* where pools are found, decoded before the routes that name them */
 };
 /* Any value, of a list of scalars too, but not of what is made of fields. `object` is what the value is a member of. */
-int sp_value_read(const struct sp_decoding *decoding, const struct sp_field *field, const json_t *object, const json_t *value, void *into)
-    SP_MUST_USE;
+int sp_value_read(const struct sp_decoding *decoding, const struct sp_field *field, const json_t *object, const json_t *value,
+                  void *into) SP_MUST_USE;
 
 /* The how-manieth member of root's object `section` has this name. */
 bool sp_name_index(const json_t *root, const char *section, const char *name, size_t *ret);

@@ -23,9 +23,10 @@ struct model {
 };
 
 static void model_policy(struct model *model, const struct sp_bucket_policy *policy) {
-    model->parts = model->period ? model->parts / model->period * (wide)policy->rate.period_us +
-                                       model->parts % model->period * (wide)policy->rate.period_us / model->period
-                                 : 0;
+    if (model->period) {
+        wide rest = (model->parts % model->period + model->period) % model->period; /* also of a debt */
+        model->parts = (model->parts - rest) / model->period * (wide)policy->rate.period_us + rest * (wide)policy->rate.period_us / model->period;
+    }
     model->amount = (wide)policy->rate.amount * (wide)SP_MICRO;
     model->period = (wide)policy->rate.period_us;
     model->full = (wide)policy->burst * (wide)SP_MICRO * model->period;
@@ -90,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     struct sp_local_taken taken;
     MUST(sp_local_take(&store, name, clock_us, 1, &first, &taken) == 0 && first.bucket.admitted);
     MUST(model_take(&model, clock_us, 1) && sp_bucket_take(&policy, clock_us, 1, &pure).admitted);
+    int changes = 0;
     bool apart = false; /* the table's bucket no longer went through what the others did: only they are compared */
     for (int steps = 0; input.at < input.end && steps < 512; steps++) {
         uint64_t operation = number(&input, 1);
@@ -104,7 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             MUST(answer.admitted == expected);
             struct sp_limit_answer here;
             MUST(sp_local_take(&store, name, now, cost, &here, &taken) == 0);
-            MUST(!here.bucket.admitted || expected || apart);
+            /* A change of policy rounds the pure bucket down too, by less than a micro-token; the table may happen to divide evenly. */
+            wide missing = (wide)cost * (wide)SP_MICRO - pure.level_micro;
+            MUST(!here.bucket.admitted || expected || apart || missing <= changes);
             apart = apart || here.bucket.admitted != expected; /* it kept what the others took */
             if (here.bucket.admitted && expected && operation & 4) {
                 sp_local_give_back(&store, &taken);
@@ -128,6 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             model_policy(&model, &next);
             sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &next.rate, next.burst, clock_us);
             policy = next;
+            changes++;
             break;
         }
         }

@@ -60,10 +60,10 @@ static void hosts_and_ports_are_parted(void **state) {
     assert_int_equal(sp_parse_host_port(SP_SPAN("[2001:db8::1]:443"), &host, &port), 0);
     assert_string_equal(host, "2001:db8::1");
     free(host);
-    static const char *const wrong[] = {"",       "host",      "host:",        ":80",        "host:0",  "host:65536", "host:080000",
-                                        "a:b:80", "::1:80",    "[::1]",        "[::1]80",    "[::1",    "[host]:80",  "10.0.0.256:80",
-                                        "a..b:1", ".a:1",      "a.:1",         "host:80 ",   "ho st:1", "host:+1",    "[::1%lo]:1",
-                                        "1.2:80", "[]:80",     "host:80:"};
+    static const char *const wrong[] = {"",       "host",   "host:",   ":80",      "host:0",  "host:65536", "host:080000",
+                                        "a:b:80", "::1:80", "[::1]",   "[::1]80",  "[::1",    "[host]:80",  "10.0.0.256:80",
+                                        "a..b:1", ".a:1",   "a.:1",    "host:80 ", "ho st:1", "host:+1",    "[::1%lo]:1",
+                                        "1.2:80", "[]:80",  "host:80:"};
     for (size_t i = 0; i < SP_COUNT(wrong); i++)
         assert_int_equal(sp_parse_host_port(sp_span_text(wrong[i]), &host, &port), -EINVAL);
 }
@@ -80,9 +80,11 @@ static void address(const char *text, uint8_t ret[16]) {
 }
 
 static void ranges_contain_what_they_say(void **state) {
-    struct sp_config *config = config_of("version: 1\n" LISTENERS "    allow: [10.0.0.0/8, 192.0.2.128/25, 203.0.113.9, \"2001:db8::/33\"]\n"
-                                         "    deny: [0.0.0.0/0]\n" POOLS ROUTES);
-    static const char *const in[] = {"10.0.0.0", "10.255.255.255", "192.0.2.128", "192.0.2.255", "203.0.113.9", "2001:db8::1", "2001:db8:7fff::"};
+    struct sp_config *config =
+        config_of("version: 1\n" LISTENERS "    allow: [10.0.0.0/8, 192.0.2.128/25, 203.0.113.9, \"2001:db8::/33\"]\n"
+                  "    deny: [0.0.0.0/0]\n" POOLS ROUTES);
+    static const char *const in[] = {"10.0.0.0",    "10.255.255.255", "192.0.2.128",    "192.0.2.255",
+                                     "203.0.113.9", "2001:db8::1",    "2001:db8:7fff::"};
     static const char *const out[] = {"9.255.255.255", "11.0.0.0", "192.0.2.127", "203.0.113.8", "2001:db8:8000::", "2001:db7::", "::"};
     uint8_t bytes[16];
     for (size_t i = 0; i < SP_COUNT(in); i++) {
@@ -108,12 +110,9 @@ static void algorithms_have_their_registered_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations_have_a_unit),
-        cmocka_unit_test(sizes_have_a_unit),
-        cmocka_unit_test(rates_keep_their_period),
-        cmocka_unit_test(hosts_and_ports_are_parted),
-        cmocka_unit_test(ranges_contain_what_they_say),
-        cmocka_unit_test(algorithms_have_their_registered_names),
+        cmocka_unit_test(durations_have_a_unit),        cmocka_unit_test(sizes_have_a_unit),
+        cmocka_unit_test(rates_keep_their_period),      cmocka_unit_test(hosts_and_ports_are_parted),
+        cmocka_unit_test(ranges_contain_what_they_say), cmocka_unit_test(algorithms_have_their_registered_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

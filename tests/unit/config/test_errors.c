@@ -7,9 +7,9 @@
     "  - address: 127.0.0.1:8443\n"                                                                                                        \
     "    certificates: [{chain: c.pem, key: k.pem}]\n"                                                                                     \
     "    " keys "\n" POOLS ROUTES
-#define WITH_POOL(keys) "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"http://127.0.0.1:8000\"}]\n    " keys "\n" ROUTES
+#define WITH_POOL(keys)   "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"http://127.0.0.1:8000\"}]\n    " keys "\n" ROUTES
 #define WITH_SERVER(text) "version: 1\n" LISTENERS "pools:\n  p:\n    servers:\n      - " text "\n" ROUTES
-#define WITH_ROUTE(text) "version: 1\n" LISTENERS POOLS "routes:\n  - " text "\n"
+#define WITH_ROUTE(text)  "version: 1\n" LISTENERS POOLS "routes:\n  - " text "\n"
 
 static void unknown_keys_get_the_nearest_known_one(void **state) {
     ASSERT_ERRORS(BASE "usr: x\n", "t:9:1: unknown key `usr` (did you mean `user`?)");
@@ -26,7 +26,8 @@ static void everything_that_is_missing_is_named_where_it_should_stand(void **sta
                   "t:1:1: `listeners` is missing in this configuration: where clients connect: TLS 1.3 only",
                   "t:1:1: `pools` is missing in this configuration: model servers",
                   "t:1:1: `routes` is missing in this configuration: which requests go where; the first that matches wins");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r}"), "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
+    ASSERT_ERRORS(WITH_ROUTE("{name: r}"),
+                  "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
                   "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone",
                   "t:8:5: `pool` is missing in this route: who answers");
     ASSERT_ERRORS(BASE "limits:\n  a: {by: [address]}\n", "t:10:6: `requests` is missing in this limit: how many requests");
@@ -50,7 +51,8 @@ static void wrong_types_say_what_is_expected(void **state) {
     ASSERT_ERRORS(BASE "limits: {a: 5}\n", "t:9:13: `limits`: expected keys with values after each name, not 5");
     ASSERT_ERRORS(BASE "limits: {a: {by: address, requests: 1/s, shadow: yes}}\n",
                   "t:9:18: `by`: expected a list, such as [a, b], not 'address'", "t:9:50: `shadow`: expected true or false, not 'yes'");
-    ASSERT_ERRORS("version: 1\nlisteners: {}\n" POOLS ROUTES, "t:2:12: `listeners`: expected a list (entries that begin with -), not keys with values");
+    ASSERT_ERRORS("version: 1\nlisteners: {}\n" POOLS ROUTES,
+                  "t:2:12: `listeners`: expected a list (entries that begin with -), not keys with values");
     ASSERT_ERRORS("version: 1\nlisteners: [a]\n" POOLS ROUTES, "t:2:13: `listeners`: expected keys with values in each entry, not 'a'");
     ASSERT_ERRORS(WITH_LISTENER("allow: [10.0.0.0/33, 10.0.0.1/8, \"::/0\", 192.0.2.7]"),
                   "t:5:13: `allow`: expected an address range such as 10.0.0.0/8 or 2001:db8::/32, with no bits set beyond its length, not "
@@ -105,16 +107,18 @@ static void wrong_choices_list_the_right_ones(void **state) {
 static void dangling_names_are_refused_with_a_hint(void **state) {
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: q}"), "t:8:52: `pool`: there is no 'q' in `pools`");
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: other}"), "t:8:52: `pool`: there is no 'other' in `pools`");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, limits: [per-cller]}") "limits: {per-caller: {by: [address], "
-                                                                                                       "requests: 1/s}}\n",
-                  "t:8:64: `limits`: there is no 'per-cller' in `limits` (did you mean `per-caller`?)");
+    ASSERT_ERRORS(
+        WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, limits: [per-cller]}") "limits: {per-caller: {by: [address], "
+                                                                                             "requests: 1/s}}\n",
+        "t:8:64: `limits`: there is no 'per-cller' in `limits` (did you mean `per-caller`?)");
     ASSERT_ERRORS(BASE "roles: {chat: {limits: [x]}}\n", "t:9:25: `limits`: there is no 'x' in `limits`");
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [api_key], pool: p, roles: [chta]}") "roles: {chat: {}}\napi_keys: k.yaml\n",
                   "t:8:66: `roles`: there is no 'chta' in `roles` (did you mean `chat`?)");
 }
 
 static void names_have_a_form(void **state) {
-    ASSERT_ERRORS(BASE "limits: {a b: {by: [address], requests: 1/s}}\n", "t:9:10: `limits`: 'a b': a name is 1 to 64 letters, digits, - _ and .");
+    ASSERT_ERRORS(BASE "limits: {a b: {by: [address], requests: 1/s}}\n",
+                  "t:9:10: `limits`: 'a b': a name is 1 to 64 letters, digits, - _ and .");
     ASSERT_ERRORS(BASE "roles: {\"a b\": {}}\n", "t:9:9: `roles`: 'a b': a role is 1 to 128 visible ASCII characters without blanks");
     ASSERT_ERRORS(WITH_ROUTE("{name: a/b, path: /, authenticate: [none], pool: p}"),
                   "t:8:12: `name`: a name is 1 to 64 letters, digits, - _ and .");
@@ -133,15 +137,18 @@ static void addresses_and_urls_have_a_form(void **state) {
     ASSERT_ERRORS(WITH_SERVER("url: ftp://h"), "t:8:14: `url`: expected a URL that begins with http://");
     ASSERT_ERRORS(WITH_SERVER("url: http://u:p@h"), "t:8:14: `url`: names and passwords do not belong in the URL; take them out");
     ASSERT_ERRORS(WITH_SERVER("url: http://h/a?b"), "t:8:14: `url`: take the query (?) or fragment (#) off the URL");
-    ASSERT_ERRORS(WITH_SERVER("url: http://10.0.0.256:80"), "t:8:14: `url`: expected a host name or an address after ://, and maybe a port from 1 "
-                                                           "to 65535; IPv6 addresses stand in brackets");
-    ASSERT_ERRORS(BASE "admin: {metrics: 0.0.0.0:9464}\n", "t:9:18: `metrics`: metrics are plain HTTP and stay on this machine; use a loopback "
-                                                          "address such as 127.0.0.1:9464");
+    ASSERT_ERRORS(WITH_SERVER("url: http://10.0.0.256:80"),
+                  "t:8:14: `url`: expected a host name or an address after ://, and maybe a port from 1 "
+                  "to 65535; IPv6 addresses stand in brackets");
+    ASSERT_ERRORS(BASE "admin: {metrics: 0.0.0.0:9464}\n",
+                  "t:9:18: `metrics`: metrics are plain HTTP and stay on this machine; use a loopback "
+                  "address such as 127.0.0.1:9464");
     ASSERT_ERRORS(BASE "admin: {metrics: \"9464\"}\n", "t:9:18: `metrics`: expected host:port, such as 127.0.0.1:9464");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://u:secret@h:1\"}\n",
                   "t:9:14: `url`: names and passwords do not belong in the URL; use username and password_file");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1\"}\n", "t:9:14: `url`: expected redis://host:port or redis://host:port/database");
-    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1:6379/x\"}\n", "t:9:14: `url`: the database after the slash must be a number from 0 to 65535");
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1:6379/x\"}\n",
+                  "t:9:14: `url`: the database after the slash must be a number from 0 to 65535");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://cache:6379\"}\n",
                   "t:9:14: `url`: a host name is not yet supported here; use an address or localhost");
 }
@@ -153,7 +160,8 @@ static void routes_have_a_form(void **state) {
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: \"/a?b\", authenticate: [none], pool: p}"), path);
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, methods: [get, TRACE, \"A B\"]}"),
                   "t:8:65: `methods`: methods are written in capitals, such as GET",
-                  "t:8:70: `methods`: CONNECT and TRACE are never forwarded; remove it", "t:8:77: `methods`: expected a method, such as GET");
+                  "t:8:70: `methods`: CONNECT and TRACE are never forwarded; remove it",
+                  "t:8:77: `methods`: expected a method, such as GET");
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, host: [\"a:80\", \"*\", \"*.a.com\"]}"),
                   "t:8:62: `host`: expected a host name without a port, such as api.example.com or *.example.com",
                   "t:8:70: `host`: expected a host name without a port, such as api.example.com or *.example.com");
@@ -166,13 +174,14 @@ static void routes_have_a_form(void **state) {
 }
 
 static void headers_that_frame_or_identify_cannot_be_set(void **state) {
-    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, request_headers: {allow: [Authorization, X-Forwarded-For, a b], "
-                             "set: {Host: x, x-ok: \"\\u00e9\", x-num: 5}}}"),
-                  "t:8:81: `allow`: the client's credentials never get through; what the servers need belongs in the pool's `credential`",
-                  "t:8:96: `allow`: the gateway writes this header itself",
-                  "t:8:113: `allow`: expected the name of a header, 1 to 64 letters, digits and -",
-                  "t:8:125: `set`: 'Host': this header frames or routes messages; the gateway writes it itself",
-                  "t:8:140: `x-ok`: a header's value is ASCII without line breaks", "t:8:157: `x-num`: expected text, not 5; put it in quotes");
+    ASSERT_ERRORS(
+        WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, request_headers: {allow: [Authorization, X-Forwarded-For, a b], "
+                   "set: {Host: x, x-ok: \"\\u00e9\", x-num: 5}}}"),
+        "t:8:81: `allow`: the client's credentials never get through; what the servers need belongs in the pool's `credential`",
+        "t:8:96: `allow`: the gateway writes this header itself",
+        "t:8:113: `allow`: expected the name of a header, 1 to 64 letters, digits and -",
+        "t:8:125: `set`: 'Host': this header frames or routes messages; the gateway writes it itself",
+        "t:8:140: `x-ok`: a header's value is ASCII without line breaks", "t:8:157: `x-num`: expected text, not 5; put it in quotes");
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, response_headers: {set: {Transfer-Encoding: x}}}"),
                   "t:8:80: `set`: 'Transfer-Encoding': this header frames or routes messages; the gateway writes it itself");
     ASSERT_ERRORS(WITH_POOL("credential: {header: content-length, value_file: v}"),
@@ -186,11 +195,13 @@ static void authentication_must_be_possible(void **state) {
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [jwt, api_key], pool: p}"),
                   "t:8:38: `authenticate` takes jwt, but there is no issuer; add one to `issuers`",
                   "t:8:38: `authenticate` takes api_key, but `api_keys` names no file; make one with `sallyport key new`");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, limits: [a, b], roles: [c]}")
-                  "limits: {a: {by: [subject], requests: 1/s}, b: {by: [address], requests: 1/s}}\nroles: {c: {}}\n",
-                  "t:8:64: `limits`: 'a' is by subject, but this route takes no credential and could never tell callers apart; use a limit by "
-                  "address, route or global",
-                  "t:8:78: `roles` can never match where `authenticate` is [none]; remove one of them");
+    ASSERT_ERRORS(
+        WITH_ROUTE("{name: r, path: /, authenticate: [none], pool: p, limits: [a, b], roles: [c]}") "limits: {a: {by: [subject], requests: "
+                                                                                                    "1/s}, b: {by: [address], requests: "
+                                                                                                    "1/s}}\nroles: {c: {}}\n",
+        "t:8:64: `limits`: 'a' is by subject, but this route takes no credential and could never tell callers apart; use a limit by "
+        "address, route or global",
+        "t:8:78: `roles` can never match where `authenticate` is [none]; remove one of them");
 }
 
 static void issuers_must_be_able_to_verify(void **state) {
@@ -209,8 +220,9 @@ static void issuers_must_be_able_to_verify(void **state) {
                   "t:10:38: `jwks` is not used with HS256 alone; remove it or add an algorithm");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json}\n  - {issuer: a, audience: [c], jwks: j.json}\n",
                   "t:11:14: `issuer`: issuer 'a' is given twice, first in line 10; keep one");
-    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, algorithms: [none]}\n",
-                  "t:10:59: `algorithms`: expected RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA or HS256, not 'none'");
+    ASSERT_ERRORS(
+        BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, algorithms: [none]}\n",
+        "t:10:59: `algorithms`: expected RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA or HS256, not 'none'");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, claims: {roles: a..b}}\n",
                   "t:10:62: `roles`: expected the name of a claim, with dots to reach into objects, such as realm_access.roles");
 }
@@ -218,14 +230,21 @@ static void issuers_must_be_able_to_verify(void **state) {
 static void things_cannot_be_given_twice(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS "  - address: 127.0.0.1:8443\n    certificates: [{chain: c.pem, key: k.pem}]\n" POOLS ROUTES,
                   "t:5:14: `address`: address '127.0.0.1:8443' is given twice, first in line 3; keep one");
-    ASSERT_ERRORS(BASE "  - {name: r, path: /b, authenticate: [none], pool: p}\n", "t:9:12: `name`: route 'r' is given twice, first in line 8; keep one");
+    ASSERT_ERRORS(BASE "  - {name: r, path: /b, authenticate: [none], pool: p}\n",
+                  "t:9:12: `name`: route 'r' is given twice, first in line 8; keep one");
     ASSERT_ERRORS(WITH_SERVER("{url: \"http://a\"}\n      - {url: \"http://a\"}"),
                   "t:9:15: `url`: server 'http://a' is given twice, first in line 8; keep one");
 }
 
+#define LONG_PATH                                                                                                                          \
+    "/run/"                                                                                                                                \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
 static void keys_that_need_each_other_say_so(void **state) {
     ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", username: u}\n", "t:9:50: `username` needs `password_file`");
     ASSERT_ERRORS(BASE "admin: {groups: {ops: admin}}\n", "t:9:17: `groups` needs `socket`, which is what their members may use");
+    ASSERT_ERRORS(BASE "admin: {socket: " LONG_PATH "}\n",
+                  "t:9:17: `socket`: " LONG_PATH " is longer than the 107 bytes a Unix socket's path may have; shorten it");
     ASSERT_ERRORS(BASE "limits: {a: {by: [global, address], requests: 1/s}}\n",
                   "t:9:18: `by`: global stands alone; one bucket for all cannot also be one for each");
     ASSERT_ERRORS(BASE "limits: {a: {by: [address], requests: 1/s, mode: leased}}\nredis: {url: \"redis://127.0.0.1:6379\"}\n",
@@ -236,13 +255,15 @@ static void keys_that_need_each_other_say_so(void **state) {
 static void a_mistake_is_reported_once(void **state) {
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [jwt], pool: p}") "issuers: 5\n",
                   "t:9:10: `issuers`: expected a list (entries that begin with -), not 5");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [api_key], pool: p}") "api_keys: 5\n", "t:9:11: `api_keys`: expected a path, not 5");
+    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [api_key], pool: p}") "api_keys: 5\n",
+                  "t:9:11: `api_keys`: expected a path, not 5");
 }
 
 static void all_errors_come_at_once_in_the_order_of_the_file(void **state) {
     ASSERT_ERRORS("version: 3\nworkers: 0\n" LISTENERS "    colour: red\n" POOLS ROUTES "    \nuser: 5\nuser: 6\nlgs: {}\n",
-                  "t:1:10: `version` must be 1", "t:2:10: `workers` is out of range; it must be from 1 to 64", "t:6:5: unknown key `colour`; remove it",
-                  "t:12:7: `user`: expected text, not 5; put it in quotes", "t:13:1: duplicate key `user`, given first in line 12; keep one of them",
+                  "t:1:10: `version` must be 1", "t:2:10: `workers` is out of range; it must be from 1 to 64",
+                  "t:6:5: unknown key `colour`; remove it", "t:12:7: `user`: expected text, not 5; put it in quotes",
+                  "t:13:1: duplicate key `user`, given first in line 12; keep one of them",
                   "t:14:1: unknown key `lgs` (did you mean `logs`?)");
 }
 

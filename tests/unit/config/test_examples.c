@@ -77,7 +77,7 @@ static void the_schema_is_json_and_closed(void **state) {
     assert_true(json_is_false(json_object_get(root, "additionalProperties")));
     json_t *properties = json_object_get(root, "properties");
     assert_non_null(json_object_get(json_object_get(properties, "tracing"), "not")); /* not yet supported: nothing fits */
-    assert_null(json_object_get(properties, "generation"));                         /* the document's, not the administrator's */
+    assert_null(json_object_get(properties, "generation"));                          /* the document's, not the administrator's */
     assert_int_equal(json_array_size(json_object_get(root, "required")), 4);
     json_decref(root);
     sp_buffer_free(&schema);

@@ -215,8 +215,8 @@ static void errors_of_both_files_come_together(void **state) {
     char first[256], second[256];
     folder_write(folder, "keys.yaml", "keys:\n  - {id: short, name: ci, digest: " DIGEST "}\n", 0600);
     folder_write(folder, "redis.password", "", 0600);
-    snprintf(first, sizeof first, "%s/sallyport.yaml:4:68: `password_file`: %s/redis.password: it is empty; write the secret into it", folder->path,
-             folder->path);
+    snprintf(first, sizeof first, "%s/sallyport.yaml:4:68: `password_file`: %s/redis.password: it is empty; write the secret into it",
+             folder->path, folder->path);
     snprintf(second, sizeof second, "%s/keys.yaml:2:10: `id`: expected 8 letters and digits, not 'short'", folder->path);
     assert_load_errors(in_folder(folder, "sallyport.yaml"), (const char *const[]){first, second, NULL});
 }

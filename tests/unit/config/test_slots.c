@@ -29,8 +29,10 @@ static void every_thing_gets_a_slot_of_its_own(void **state) {
 }
 
 static void slots_stay_with_names_when_order_changes(void **state) {
-    struct sp_document *document = load_right(BASE "limits: {x: {by: [address], requests: 1/s}, y: {by: [address], requests: 1/s}}\n", NULL);
-    document = next(document, BASE "limits: {z: {by: [address], requests: 1/s}, y: {by: [address], requests: 2/s}, x: {by: [address], requests: 3/s}}\n");
+    struct sp_document *document =
+        load_right(BASE "limits: {x: {by: [address], requests: 1/s}, y: {by: [address], requests: 1/s}}\n", NULL);
+    document = next(document, BASE
+                    "limits: {z: {by: [address], requests: 1/s}, y: {by: [address], requests: 2/s}, x: {by: [address], requests: 3/s}}\n");
     struct sp_config *config = decode(document, SP_READER_WORKER);
     assert_int_equal(config->limits[0].slot, 2);
     assert_int_equal(config->limits[1].slot, 1);
@@ -87,8 +89,10 @@ static void all_slots_of_a_kind_can_be_exchanged_at_once(void **state) {
 }
 
 static void a_server_is_its_pool_and_its_url(void **state) {
-    struct sp_document *document = load_right(HEAD "pools: {p: {servers: [{url: \"http://a\"}]}, q: {servers: [{url: \"http://a\"}]}}\n", NULL);
-    document = next(document, HEAD "pools: {q: {servers: [{url: \"http://b\"}, {url: \"http://a\"}]}, p: {servers: [{url: \"http://b\"}]}}\n");
+    struct sp_document *document =
+        load_right(HEAD "pools: {p: {servers: [{url: \"http://a\"}]}, q: {servers: [{url: \"http://a\"}]}}\n", NULL);
+    document =
+        next(document, HEAD "pools: {q: {servers: [{url: \"http://b\"}, {url: \"http://a\"}]}, p: {servers: [{url: \"http://b\"}]}}\n");
     struct sp_config *config = decode(document, SP_READER_WORKER);
     assert_int_equal(config->pools[0].slot, 1);
     assert_int_equal(config->pools[0].servers[0].slot, 2);

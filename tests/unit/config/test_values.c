@@ -57,18 +57,21 @@ static void what_is_written_reaches_the_snapshot(void **state) {
         "  - {address: \"systemd:https\", certificates: [{chain: a.pem, key: b.pem}]}\n"
         "redis: {url: \"redis://[::1]:6380/3\", deadline: 20ms, prefix: \"x:\", gateways: 4, allow_eviction: true}\n"
         "issuers:\n"
-        "  - {issuer: \"https://i\", audience: [a, b], jwks: keys.json, algorithms: [RS512, EdDSA], claims: {roles: realm.roles}, leeway: 5s}\n"
+        "  - {issuer: \"https://i\", audience: [a, b], jwks: keys.json, algorithms: [RS512, EdDSA], claims: {roles: realm.roles}, leeway: "
+        "5s}\n"
         "api_keys: keys.yaml\n"
         "limits:\n"
         "  one: {by: [subject, route], requests: 90/min, shadow: true, on_outage: closed}\n"
         "  two: {by: [global], requests: 5/s, request_burst: 70}\n"
         "roles: {admin: {limits: [two]}, chat: {limits: [two, one]}}\n"
         "pools:\n"
-        "  a: {servers: [{url: \"http://10.0.0.1:8000/base/\", weight: 3, max_in_flight: 9}, {url: \"http://gpu:80\"}], balance: round_robin,\n"
+        "  a: {servers: [{url: \"http://10.0.0.1:8000/base/\", weight: 3, max_in_flight: 9}, {url: \"http://gpu:80\"}], balance: "
+        "round_robin,\n"
         "      credential: {header: X-Key, prefix: \"p \", value_file: v}, health: {path: /h}, outlier: {eject_for: 1s}, retries: 0}\n"
         "  b: {servers: [{url: \"http://[2001:db8::1]:8000\"}]}\n"
         "routes:\n"
-        "  - {name: x, host: [API.example.com], path: \"=/v1/models\", methods: [GET], authenticate: [jwt, api_key], roles: [chat], scopes: [s],\n"
+        "  - {name: x, host: [API.example.com], path: \"=/v1/models\", methods: [GET], authenticate: [jwt, api_key], roles: [chat], "
+        "scopes: [s],\n"
         "     limits: [one], pool: b, max_body: 0B, timeouts: {idle: 5s},\n"
         "     request_headers: {allow: [X-Thing], set: {X-A: one, X-B: two}}}\n"
         "  - {name: y, path: /, authenticate: [none], pool: a}\n"
@@ -162,8 +165,8 @@ static void auto_is_one_worker_per_usable_cpu(void **state) {
 static void paths_are_relative_to_the_file(void **state) {
     struct sp_config_errors errors = {0};
     struct sp_document *document = NULL;
-    assert_int_equal(sp_config_load_text("t", SP_SPAN(BASE "logs: {access: a.log}\nadmin: {socket: /run/s}\n"), "/etc/gateway", false, NULL, 7,
-                                         &errors, &document),
+    assert_int_equal(sp_config_load_text("t", SP_SPAN(BASE "logs: {access: a.log}\nadmin: {socket: /run/s}\n"), "/etc/gateway", false, NULL,
+                                         7, &errors, &document),
                      0);
     struct sp_config *config = decode(document, SP_READER_SUPERVISOR);
     assert_string_equal(config->listeners[0].certificates[0].chain.text, "/etc/gateway/c.pem");
@@ -199,12 +202,29 @@ static void a_document_with_one_wrong_value_is_refused(void **state) {
     static const struct {
         const char *section, *key, *value;
     } wrong[] = {
-        {"routes", "slot", "256"},      {"routes", "slot", "-1"},       {"routes", "slot", "\"0\""},        {"routes", "slot", NULL},
-        {"routes", "pool", "\"q\""},    {"routes", "pool", "5"},        {"routes", "authenticate", "[]"},   {"routes", "authenticate", "[\"x\"]"},
-        {"routes", "limits", "[5]"},    {"routes", "limits", "[\"x\"]"}, {"routes", "roles", "[\"x\"]"},     {"routes", "max_body", "5"},
-        {"routes", "path", "\"x\""},    {"routes", "path", "null"},     {"routes", "timeouts", "[]"},       {"routes", "timeouts", NULL},
-        {"routes", "name", NULL},       {"listeners", "slot", "16"},    {"listeners", "address", "\"x\""},  {"listeners", "certificates", "[]"},
-        {"listeners", "allow", "[1]"},  {"listeners", "protocols", "[\"h2\"]"}, {"listeners", "max_connections", "0"},
+        {"routes", "slot", "256"},
+        {"routes", "slot", "-1"},
+        {"routes", "slot", "\"0\""},
+        {"routes", "slot", NULL},
+        {"routes", "pool", "\"q\""},
+        {"routes", "pool", "5"},
+        {"routes", "authenticate", "[]"},
+        {"routes", "authenticate", "[\"x\"]"},
+        {"routes", "limits", "[5]"},
+        {"routes", "limits", "[\"x\"]"},
+        {"routes", "roles", "[\"x\"]"},
+        {"routes", "max_body", "5"},
+        {"routes", "path", "\"x\""},
+        {"routes", "path", "null"},
+        {"routes", "timeouts", "[]"},
+        {"routes", "timeouts", NULL},
+        {"routes", "name", NULL},
+        {"listeners", "slot", "16"},
+        {"listeners", "address", "\"x\""},
+        {"listeners", "certificates", "[]"},
+        {"listeners", "allow", "[1]"},
+        {"listeners", "protocols", "[\"h2\"]"},
+        {"listeners", "max_connections", "0"},
         {"listeners", "idle_timeout", "\"99999d\""},
     };
     struct sp_document *document = load_right(BASE, NULL);

@@ -3,9 +3,7 @@
 
 #include "support.h"
 
-static void a_right_file_has_no_errors(void **state) {
-    assert_errors(BASE, (const char *const[]){NULL});
-}
+static void a_right_file_has_no_errors(void **state) { assert_errors(BASE, (const char *const[]){NULL}); }
 
 static void json_is_accepted(void **state) {
     const char *json = "{\"version\": 1,\n"
@@ -18,8 +16,9 @@ static void json_is_accepted(void **state) {
 static void a_syntax_error_names_its_line_and_column(void **state) {
     ASSERT_ERRORS("version: 1\nlisteners: [\n", "t:3:1: not valid YAML: did not find expected node content while parsing a flow node; "
                                                 "check indentation, quotes and brackets");
-    ASSERT_ERRORS("version: 1\n\tuser: x\n", "t:2:1: not valid YAML: found a tab character that violates indentation while scanning a plain "
-                                             "scalar; check indentation, quotes and brackets");
+    ASSERT_ERRORS("version: 1\n\tuser: x\n",
+                  "t:2:1: not valid YAML: found a tab character that violates indentation while scanning a plain "
+                  "scalar; check indentation, quotes and brackets");
 }
 
 static void bytes_that_are_no_utf8_are_refused_at_their_place(void **state) {

@@ -133,8 +133,8 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
         (void)redis_says(&redis, "DEL test:exact:s=alice");
         gateway_configure(&one);
         const struct sp_limit_config *limit = &one.scene.limit[0];
-        struct sp_bucket_policy policy = {.rate = limit->requests, .burst = limit->request_burst};
-        uint64_t parts = limit->requests.period_us / sp_redis_ratio_of(&limit->requests).den;
+        struct sp_redis_ratio ratio = sp_redis_ratio_of(&limit->requests);
+        struct sp_bucket_policy policy = {.rate = {ratio.num, ratio.den * SP_MICRO}, .burst = limit->request_burst};
         struct sp_bucket pure = {0};
         for (int i = 0; i < 20; i++) {
             struct sp_bucket_answer answer = {0};
@@ -151,7 +151,7 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
             answer = sp_bucket_take(&policy, time, 1, &pure);
             assert_true(answer.admitted);
             assert_int_equal(pure.level_micro, level);
-            assert_int_equal(pure.remainder, remainder * parts);
+            assert_int_equal(pure.remainder, remainder * SP_MICRO);
             assert_int_equal(decision.remaining, answer.remaining);
             assert_int_equal(decision.reset_ms, (answer.reset_us + 999) / 1000);
             changes++;
