@@ -54,7 +54,7 @@ struct sp_message_rule {
 extern const struct sp_message_rule sp_message_rules[SP_MSG_COUNT];
 
 /* Payloads are packed structs in host order, followed by text where they say so. Reserved bytes are zero. */
-#define SP_IPC_VERSION 1                                                            /* supervisor and children of different builds do not mix */
+#define SP_IPC_VERSION 1                                                            /* builds that differ in this do not mix */
 struct sp_msg_start { uint32_t version, slot; uint32_t workers_max; uint32_t log_level; uint32_t pid_of_supervisor; uint32_t reserved;
                       uint64_t started_wall_ms; uint64_t hash_k0, hash_k1; };
                       /* fds, in order of enum sp_segment: one memfd each */
@@ -96,7 +96,8 @@ int sp_channel_new(struct sp_loop *loop, int fd, enum sp_role_id self, enum sp_r
 void sp_channel_free(struct sp_channel *channel); /* takes NULL; frees at the end of the turn; no more callbacks */
 #define SP_CHANNEL_QUEUE_MAX 256
 /* Sends now, or queues (at most SP_CHANNEL_QUEUE_MAX messages; descriptors are duplicated and stay the caller's). -EPROTO: not listed for
- * this direction or of a wrong size; -ENOBUFS: queue full; -EPIPE: peer gone; -ENOMEM, -EMFILE. text may be the empty span; it follows the payload. */
+ * this direction or of a wrong size; -ENOBUFS: queue full; -EPIPE: peer gone; -ENOMEM, -EMFILE. text may be the empty span; it follows
+ * the payload. */
 int sp_channel_send(struct sp_channel *channel, enum sp_message_type type, const void *payload, size_t len, struct sp_span text,
                     const int *fds, size_t n_fds) SP_MUST_USE;
 

@@ -54,7 +54,8 @@ struct sp_child_events {
 
 /* Takes descriptor 3, enters the sandbox (sandbox.c), opens the log on descriptor 2. `self` is SP_ROLE_WORKER or SP_ROLE_CONTROL; events
  * are borrowed. -ENOTSOCK: not started by the supervisor. */
-int sp_child_new(enum sp_role_id self, const struct sp_child_events *events, void *owner, struct sp_loop *loop, struct sp_child **ret) SP_MUST_USE;
+int sp_child_new(enum sp_role_id self, const struct sp_child_events *events, void *owner, struct sp_loop *loop,
+                 struct sp_child **ret) SP_MUST_USE;
 /* Runs the loop until sp_child_end(), or the supervisor is gone or breaks the contract (status 1). Returns the exit status. */
 int sp_child_run(struct sp_child *child) SP_MUST_USE;
 /* Stops the loop: sp_child_run() returns `exit_status` at the end of this turn. */

@@ -84,13 +84,15 @@ static void print_head(json_t *answer) {
 }
 
 void sp_print_backends(json_t *answer) {
-    static const struct column columns[] = {{"POOL", "pool", false}, {"UP", "up", false}, {"PROBE", "probe", false}, {"SERVER", "server", false}};
+    static const struct column columns[] = {
+        {"POOL", "pool", false}, {"UP", "up", false}, {"PROBE", "probe", false}, {"SERVER", "server", false}};
     print_table("Backends", json_object_get(answer, "backends"), columns, SP_COUNT(columns));
 }
 
 void sp_print_status(json_t *answer) {
     static const struct column processes[] = {
-        {"PROCESS", "role", false}, {"SLOT", "slot", true}, {"PID", "pid", true}, {"RESTARTS", "restarts", true}, {"STARTED", "started", false}};
+        {"PROCESS", "role", false},    {"SLOT", "slot", true},           {"PID", "pid", true},
+        {"RESTARTS", "restarts", true}, {"STARTED", "started", false}};
     static const struct column limits[] = {{"LIMIT", "name", false},
                                            {"ADMITTED", "admitted", true},
                                            {"REFUSED", "refused", true},

@@ -3,24 +3,32 @@
 
 #include <stdio.h>
 
-static void collect(struct sp_exchange *x, const unsigned *limits, size_t n, uint64_t *seen) {
+_Static_assert(SP_LIMITS_MAX <= 64, "a bit per limit");
+
+/* false: more limits apply than can be decided together. None may be left out, so the request cannot be let in. */
+static bool collect(struct sp_exchange *x, const unsigned *limits, size_t n, uint64_t *seen) {
     const struct sp_config *config = x->snapshot->config;
     for (size_t i = 0; i < n; i++) {
-        uint64_t bit = UINT64_C(1) << (limits[i] & 63);
-        if (*seen & bit || x->limit.n_limits == SP_REQUEST_LIMITS_MAX)
+        uint64_t bit = UINT64_C(1) << limits[i];
+        if (*seen & bit)
             continue;
+        if (x->limit.n_limits == SP_REQUEST_LIMITS_MAX)
+            return false;
         *seen |= bit;
         x->limit.limits[x->limit.n_limits++] = &config->limits[limits[i]];
     }
+    return true;
 }
 
-static void ask(struct sp_exchange *x) {
+static bool ask(struct sp_exchange *x) {
     const struct sp_config *config = x->snapshot->config;
     uint64_t seen = 0;
-    collect(x, x->route->limits, x->route->n_limits, &seen);
+    if (!collect(x, x->route->limits, x->route->n_limits, &seen))
+        return false;
     for (uint64_t roles = x->roles; roles; roles &= roles - 1) {
         const struct sp_role_config *role = &config->roles[__builtin_ctzll(roles)];
-        collect(x, role->limits, role->n_limits, &seen);
+        if (!collect(x, role->limits, role->n_limits, &seen))
+            return false;
     }
     x->limit.cost = 1;
     x->limit.facts = (struct sp_limit_facts){
@@ -30,6 +38,7 @@ static void ask(struct sp_exchange *x) {
         .route = sp_span_text(x->route->name),
     };
     memcpy(x->limit.facts.address, x->from->address.bytes, sizeof x->limit.facts.address);
+    return true;
 }
 
 static void decided_later(struct sp_limit_request *request) {
@@ -79,7 +88,8 @@ enum sp_stage_answer sp_stage_admit(struct sp_exchange *x) {
     if (x->limit_pending)
         return SP_STAGE_WAIT;
     if (!x->limited) {
-        ask(x);
+        if (!ask(x))
+            return sp_reply(x, 503, "too_many_limits", "More limits apply to you than can be decided at once. Tell the operator.", "too many limits");
         if (x->limit.n_limits == 0)
             return SP_STAGE_NEXT;
         x->limit.done = decided_later;

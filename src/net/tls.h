@@ -1,4 +1,4 @@
-/* The inside of TLS on the server side. Private to net/. */
+/* The inside of TLS, both sides. Private to net/. */
 #ifndef SALLYPORT_NET_TLS_H
 #define SALLYPORT_NET_TLS_H
 
@@ -23,6 +23,7 @@ struct sp_tls_server {
     size_t n_identities; /* the first is the default */
     char **protocols;    /* ALPN, most wanted first */
     size_t n_protocols;
+    bool asks_clients; /* for a certificate */
 };
 
 /* certificate.c: reads a chain and its key; *ret_error is one sentence that begins with where the configuration says so. */
@@ -35,6 +36,28 @@ enum sp_tls_match sp_tls_identity_match(const struct sp_tls_identity *identity, 
 /* tickets.c */
 int sp_tls_tickets_install(struct sp_tls_tickets *tickets, SSL_CTX *context) SP_MUST_USE;
 bool sp_tls_tickets_usable(const struct sp_tls_tickets *tickets); /* there is a key to seal one with */
+
+/* tls_context.c: what both sides share: suites, groups, security level 2, buffers. NULL: out of memory, or OpenSSL lacks what is needed. */
+SSL_CTX *sp_tls_context_new(const SSL_METHOD *method) SP_MUST_USE;
+
+/* trust.c: whom a context believes. The authorities of a PEM file; and what they have revoked, which then every certificate of a chain is
+ * looked up in: one list of each authority is needed, and none may be out of date. *ret_error as above. */
+int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const char *pem, char **ret_error) SP_MUST_USE;
+int sp_tls_trust_revocations(SSL_CTX *context, const struct sp_text *crl, const char *pem, char **ret_error) SP_MUST_USE;
+
+/* verify.c: from now on peers of this context are verified, and a refusal is noted as the transport's problem. `mode` is as of
+ * SSL_CTX_set_verify(3). */
+void sp_tls_verify(SSL_CTX *context, int mode);
+
+/* peer_certificate.c: the facts of a certificate. -EMSGSIZE when a name in it is longer than SP_PEER_NAME_MAX; -EINVAL, -ENOMEM. */
+int sp_tls_peer_new(X509 *certificate, struct sp_peer_certificate **ret) SP_MUST_USE;
+void sp_tls_peer_free(struct sp_peer_certificate *peer); /* takes NULL */
+/* As RFC 2253 writes it; malloc'ed, NULL: out of memory. */
+char *sp_tls_name_text(const X509_NAME *name) SP_MUST_USE;
+char *sp_tls_serial_text(const X509 *certificate) SP_MUST_USE;
+
+/* transport_tls.c: whose handshake this is. */
+struct sp_transport *sp_tls_transport_of(const SSL *ssl);
 
 /* Formats into *ret_error; always -EINVAL, so that a caller can return it. */
 int sp_tls_refuse(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);

@@ -39,7 +39,7 @@ static int take_fd(int *fd) {
 static void on_start(struct sp_child *child, struct sp_span payload, int *fds) {
     struct sp_msg_start start;
     memcpy(&start, payload.at, sizeof start);
-    if (child->started || start.version != SP_IPC_VERSION || start.slot >= SP_WORKERS_MAX)
+    if (child->started || start.version != SP_IPC_VERSION || start.slot >= SP_WORKERS_MAX || start.log_level > SP_LOG_DEBUG)
         return broken(child, "start");
     child->started = true;
     sp_log_set_level((enum sp_log_level)start.log_level);
@@ -218,9 +218,11 @@ static void on_status(struct sp_child *child, struct sp_span payload) {
         child->events->status(child->owner, &status, processes);
 }
 
-static void on_log_level(struct sp_span payload) {
+static void on_log_level(struct sp_child *child, struct sp_span payload) {
     struct sp_msg_log_level message;
     memcpy(&message, payload.at, sizeof message);
+    if (message.level > SP_LOG_DEBUG)
+        return broken(child, "log level");
     sp_log_set_level((enum sp_log_level)message.level);
 }
 
@@ -250,7 +252,7 @@ static void child_message(void *owner, struct sp_channel *channel, enum sp_messa
     case SP_MSG_PEER: return on_peer(child, payload, fds);
     case SP_MSG_ADMIN_ANSWER: return on_admin_answer(child, payload);
     case SP_MSG_STATUS: return on_status(child, payload);
-    case SP_MSG_LOG_LEVEL: return on_log_level(payload);
+    case SP_MSG_LOG_LEVEL: return on_log_level(child, payload);
     default: return broken(child, sp_message_rules[type].name);
     }
 }

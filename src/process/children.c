@@ -86,7 +86,7 @@ static void send_logs(struct sp_process *process) {
 
 static void send_ticket_keys(struct sp_process *process) {
     if (process->role->id == SP_ROLE_WORKER)
-        sp_process_send(process, SP_MSG_TICKET_KEYS, &process->supervisor->ticket_keys, sizeof process->supervisor->ticket_keys, SP_SPAN(""),
+        sp_process_send(process, SP_MSG_TICKET_KEYS, &process->supervisor->ticket_keys, sizeof(struct sp_msg_ticket_keys), SP_SPAN(""),
                         NULL, 0);
 }
 

@@ -222,7 +222,8 @@ static void vote_timeout(struct sp_timer *timer) {
 static int open_next(struct sp_supervisor *supervisor, char **ret_lines) {
     const struct sp_config *old = supervisor->current->config, *new = supervisor->next->config;
     if (supervisor->account.change && strcmp(old->user ? old->user : "", new->user ? new->user : "") != 0)
-        return sp_refuse(ret_lines, "%s: user: changing it needs a restart, since running processes cannot become somebody else", new->path);
+        return sp_refuse(ret_lines, "%s: user: changing it needs a restart, since running processes cannot become somebody else",
+                         new->path);
     int r = sp_sockets_open(new, supervisor->sockets, &supervisor->inherited, ret_lines, &supervisor->next_sockets);
     if (r < 0)
         return r;

@@ -263,8 +263,8 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
     return r;
 }
 
-int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited, char **ret_error,
-                    struct sp_sockets **ret) {
+int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
+                    char **ret_error, struct sp_sockets **ret) {
     struct sp_sockets *sockets = calloc(1, sizeof *sockets);
     if (!sockets)
         return -ENOMEM;

@@ -44,8 +44,8 @@ struct sp_inherited {
 void sp_inherited_take(struct sp_inherited *inherited); /* $LISTEN_FDS; call before the loop makes descriptors */
 void sp_inherited_free(struct sp_inherited *inherited);
 /* Opens what `config` names; sockets that `current` (or NULL) has under the same address are shared with it. -EINVAL with a sentence. */
-int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited, char **ret_error,
-                    struct sp_sockets **ret) SP_MUST_USE;
+int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
+                    char **ret_error, struct sp_sockets **ret) SP_MUST_USE;
 /* Closes; Unix sockets that `kept` (or NULL) does not have are removed from the file system. Takes NULL. */
 void sp_sockets_free(struct sp_sockets *sockets, const struct sp_sockets *kept);
 

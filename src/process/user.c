@@ -27,7 +27,8 @@ int sp_user_resolve(const struct sp_config *config, char **ret_error, struct sp_
     errno = 0;
     const struct passwd *entry = getpwnam(config->user);
     if (!entry)
-        return sp_refuse(ret_error, "user: there is no account named \"%s\"; create it with `useradd --system`, or name another", config->user);
+        return sp_refuse(ret_error, "user: there is no account named \"%s\"; create it with `useradd --system`, or name another",
+                         config->user);
     if (entry->pw_uid == 0)
         return sp_refuse(ret_error, "user: \"%s\" is root, which is what `user:` is there to give up; name another account", config->user);
     *ret = (struct sp_account){.change = true, .uid = entry->pw_uid, .gid = entry->pw_gid};

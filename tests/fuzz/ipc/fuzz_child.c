@@ -82,6 +82,7 @@ static void on_status(void *owner, const struct sp_msg_status *status, const str
     volatile uint32_t sum = 0;
     for (uint32_t i = 0; i < status->n; i++)
         sum += processes[i].pid;
+    (void)sum;
 }
 
 static const struct sp_child_events role = {

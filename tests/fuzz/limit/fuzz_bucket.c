@@ -70,23 +70,23 @@ static struct sp_bucket_policy read_policy(struct input *input) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     static struct sp_local_store store;
-    static uint64_t generation, subject;
     if (!store.segment) {
         void *segment = mmap(NULL, sp_limit_segment_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         MUST(segment != MAP_FAILED);
         sp_local_open(segment, read_clock, &store);
     }
+    MUST(madvise(store.segment, sp_limit_segment_size(), MADV_DONTNEED) == 0); /* zeroed again */
+    uint64_t generation = 0;
     struct input input = {bytes, bytes + len};
     struct sp_bucket_policy policy = read_policy(&input);
     struct sp_bucket pure;
-    struct model model = {.time = UINT64_C(1) << 32};
-    clock_us = sp_max(clock_us, model.time);
-    model.time = clock_us;
+    clock_us = UINT64_C(1) << 32;
+    struct model model = {.time = clock_us};
     model_policy(&model, &policy);
     model.parts = model.full;
     sp_bucket_fill(&policy, clock_us, &pure);
     sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &policy.rate, policy.burst, clock_us);
-    struct sp_local_bucket name = sp_local_name(SP_SPACE_LOCAL, 0, ++subject << 20);
+    struct sp_local_bucket name = sp_local_name(SP_SPACE_LOCAL, 0, 1 << 20);
     struct sp_limit_answer first;
     struct sp_local_taken taken;
     MUST(sp_local_take(&store, name, clock_us, 1, &first, &taken) == 0 && first.bucket.admitted);
@@ -99,8 +99,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
         case 0:
             clock_us += number(&input, 3);
             break;
-        case 1: { /* the clock of one who is behind, or not */
+        case 1: { /* the clock of one who is behind, or not: what was refused meanwhile moved the pure bucket's clock on, not the table's */
             uint64_t cost = number(&input, 1), now = clock_us - (operation >> 4) * 1000;
+            apart = apart || now < clock_us;
             bool expected = model_take(&model, now, cost);
             struct sp_bucket_answer answer = sp_bucket_take(&policy, now, cost, &pure);
             MUST(answer.admitted == expected);
@@ -131,6 +132,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             sp_bucket_change(&policy, &next, clock_us, &pure);
             model_policy(&model, &next);
             sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &next.rate, next.burst, clock_us);
+            /* A bucket follows a policy from the first look after it was published: the table's is looked at now, as the others are. */
+            MUST(sp_local_peek(&store, name, clock_us, 1, &first, NULL) == 0);
             policy = next;
             changes++;
             break;

@@ -227,7 +227,8 @@ static void messages_wait_in_order_for_a_slow_peer(void **state) {
     enum { SENT = 40 };
     for (uint64_t id = 1; id <= SENT; id++) {
         struct sp_msg_admin_answer answer = {.id = id};
-        assert_int_equal(sp_channel_send(control.channel, SP_MSG_ADMIN_ANSWER, &answer, sizeof answer, sp_span(text, sizeof text), NULL, 0), 0);
+        struct sp_span lines = sp_span(text, sizeof text);
+        assert_int_equal(sp_channel_send(control.channel, SP_MSG_ADMIN_ANSWER, &answer, sizeof answer, lines, NULL, 0), 0);
     }
     static _Alignas(8) char packet[SP_MESSAGE_MAX];
     uint64_t expected = 1;

@@ -1,0 +1,34 @@
+/* What both sides of TLS have in common. */
+#include <openssl/err.h>
+
+#include "tls.h"
+
+#define CIPHERSUITES         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define GROUPS_HYBRID        "X25519MLKEM768:X25519:P-256:P-384" /* OpenSSL 3.5 and later; RFC 9794 says what hybrid means */
+#define GROUPS               "X25519:P-256:P-384"
+#define READ_BUFFER_LEN      (32 * 1024) /* two full records per recv(2); held only while there is something in it */
+#define PEER_CERTIFICATE_MAX (64 * 1024) /* a whole chain, from somebody who is not known yet */
+
+static bool set_groups(SSL_CTX *context) {
+    if (SSL_CTX_set1_groups_list(context, GROUPS_HYBRID) == 1)
+        return true;
+    ERR_clear_error();
+    return SSL_CTX_set1_groups_list(context, GROUPS) == 1;
+}
+
+SSL_CTX *sp_tls_context_new(const SSL_METHOD *method) {
+    SSL_CTX *context = SSL_CTX_new(method);
+    if (!context)
+        return NULL;
+    SSL_CTX_set_security_level(context, 2);
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL); /* until sp_tls_verify() */
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER_LEN);
+    SSL_CTX_set_max_cert_list(context, PEER_CERTIFICATE_MAX);
+    if (SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 && SSL_CTX_set_ciphersuites(context, CIPHERSUITES) == 1 &&
+        set_groups(context))
+        return context;
+    SSL_CTX_free(context);
+    return NULL;
+}

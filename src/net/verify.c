@@ -1,0 +1,41 @@
+/* What comes of looking at a peer's certificate: nothing when it is good, a sentence when it is not. */
+#include <openssl/x509_vfy.h>
+
+#include "tls.h"
+#include "transport.h"
+
+#define DEPTH_MAX 8   /* authorities between a certificate and the one we trust */
+#define SHOWN_MAX 256 /* of a name that a stranger wrote, in the log */
+
+static void describe(struct sp_transport *transport, X509_STORE_CTX *verification, const char *expected) {
+    int depth = X509_STORE_CTX_get_error_depth(verification);
+    const char *reason = X509_verify_cert_error_string(X509_STORE_CTX_get_error(verification));
+    X509 *leaf = X509_STORE_CTX_get0_cert(verification), *culprit = X509_STORE_CTX_get_current_cert(verification);
+    _cleanup_(sp_free_pointer) char *subject = leaf ? sp_tls_name_text(X509_get_subject_name(leaf)) : NULL;
+    _cleanup_(sp_free_pointer) char *serial = leaf ? sp_tls_serial_text(leaf) : NULL;
+    _cleanup_(sp_free_pointer) char *authority = depth > 0 && culprit ? sp_tls_name_text(X509_get_subject_name(culprit)) : NULL;
+    sp_transport_set_problem(transport, "tls: %s%s refused: subject \"%.*s\", serial %s%s%.*s%s: %s",
+                             expected ? "the certificate for " : "the client's certificate is", expected ? expected : "", SHOWN_MAX,
+                             subject ? subject : "", serial ? serial : "", authority ? ", at its authority \"" : "", SHOWN_MAX,
+                             authority ? authority : "", authority ? "\"" : "", reason);
+}
+
+/* The last call for a good chain is for the certificate itself. */
+static int judge(int good, X509_STORE_CTX *verification) {
+    SSL *ssl = X509_STORE_CTX_get_ex_data(verification, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct sp_transport *transport = sp_tls_transport_of(ssl);
+    if (good) {
+        /* What a ticket brings back is not verified again: it would outlive an expiry and a revocation. */
+        if (SSL_is_server(ssl))
+            (void)SSL_set_num_tickets(ssl, 0); /* takes any number */
+        return 1;
+    }
+    transport->certificate_refused = true;
+    describe(transport, verification, SSL_is_server(ssl) ? NULL : sp_tls_expected_name(ssl));
+    return 0;
+}
+
+void sp_tls_verify(SSL_CTX *context, int mode) {
+    SSL_CTX_set_verify(context, mode, judge);
+    SSL_CTX_set_verify_depth(context, DEPTH_MAX);
+}
