@@ -56,7 +56,8 @@ struct sp_listener_config {
     struct sp_certificate_config *certificates;
     size_t n_certificates;
     enum sp_client_certificate client_certificate;
-    const char *client_ca, *client_ca_pem; /* NULL: none */
+    struct sp_text client_ca, client_crl;           /* who signs client certificates, and what they revoked; text NULL: none */
+    const char *client_ca_pem, *client_crl_pem;     /* contents */
     struct sp_texts protocols;
     uint64_t max_connections, max_connections_per_address;
     uint64_t handshake_timeout_ms, header_timeout_ms, idle_timeout_ms;
@@ -92,11 +93,21 @@ struct sp_claims_config {
     const char *subject, *tenant, *roles, *scopes; /* dotted paths */
 };
 
+/* RFC 7662. */
+struct sp_introspection_config {
+    struct sp_text url;       /* text NULL: none */
+    const char *client_id;
+    const char *client_secret_file, *client_secret; /* contents; only control has them */
+    uint64_t cache_s;
+};
+
 struct sp_issuer_config {
     struct sp_text issuer;
     struct sp_texts audience;
-    struct sp_text jwks;      /* path or URL; text NULL: discovery */
+    struct sp_text jwks;      /* path or URL; text NULL: discovery, or no keys at all (HS256 alone) */
     const char *jwks_json;    /* contents, when a file */
+    bool fetches_keys;        /* control fetches the key set, from `jwks` or where discovery finds it */
+    struct sp_introspection_config introspection;
     const char *ca, *ca_pem;
     uint32_t algorithms;      /* bit 1u << enum sp_jwt_algorithm */
     const char *secret_file, *secret; /* HS256; NULL: none */
@@ -310,6 +321,9 @@ int sp_config_decode(struct sp_span bytes, struct sp_config **ret) SP_MUST_USE;
 struct sp_config *sp_config_ref(struct sp_config *config);
 void sp_config_unref(struct sp_config *config); /* takes NULL; wipes secrets with the last reference */
 
+/* What control may ask: https://, or http:// to a loopback address or localhost (a sidecar, a test). With a query, without a fragment, user
+ * or password. NULL, or what is wrong as the rest of a sentence. */
+const char *sp_check_fetched_url(struct sp_span url) SP_MUST_USE;
 const struct sp_limit_config *sp_config_limit(const struct sp_config *config, struct sp_span name);
 const char *sp_jwt_algorithm_name(enum sp_jwt_algorithm algorithm); /* "RS256" … */
 bool sp_cidr_contains(const struct sp_cidr *range, const uint8_t address[16]);

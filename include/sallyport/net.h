@@ -79,6 +79,8 @@ void sp_transport_close(struct sp_transport *transport, bool abort);
  * what comes until the peer's end, 256 KiB or 2 s, so that no reset overtakes the answer (RFC 9112 §9.6). Takes ownership. */
 void sp_transport_linger(struct sp_transport *transport);
 const char *sp_transport_problem(const struct sp_transport *transport); /* a sentence for the log; "" none */
+/* It failed because the peer's certificate is missing or not to be believed; the problem says which, whose and why. */
+bool sp_transport_refused_certificate(const struct sp_transport *transport);
 int sp_transport_fd(const struct sp_transport *transport);
 
 struct sp_tls_facts { /* for the access log; constants or text that lives as long as the transport; "" where plain */

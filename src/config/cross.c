@@ -44,10 +44,44 @@ static void check_unique(struct sp_check *check, const json_t *list, const char 
 
 /* ---- Sections ---- */
 
+/* A secret comes from a file or from systemd. */
+static void check_one_of(struct sp_check *check, const json_t *object, const char *file) {
+    if (gives(check, object, file) && gives(check, object, "credential"))
+        sp_check_error(check, at(check, object, "credential"), "`credential` stands instead of `%s`; keep one of them", file);
+}
+
+static void check_certificate(struct sp_check *check, const json_t *certificate) {
+    check_one_of(check, certificate, "key");
+    if (json_object_size(certificate) == 0 && !gives(check, certificate, "chain"))
+        return; /* nothing at all has been said about already */
+    if (!gives(check, certificate, "key") && !gives(check, certificate, "credential"))
+        sp_check_error(check, sp_source_container(check->source, certificate),
+                       "`key` is missing in this certificate: PEM file: its private key, readable by its owner only; or name a `credential`");
+}
+
+static void check_certificates(struct sp_check *check, const json_t *root) {
+    const json_t *listeners = json_object_get(root, "listeners");
+    for (size_t i = 0; i < json_array_size(listeners); i++) {
+        const json_t *certificates = json_object_get(json_array_get(listeners, i), "certificates");
+        for (size_t j = 0; j < json_array_size(certificates); j++)
+            check_certificate(check, json_array_get(certificates, j));
+    }
+}
+
+static void check_listener(struct sp_check *check, const json_t *listener) {
+    const char *asks = text_of(listener, "client_certificate");
+    if (asks && strcmp(asks, "none") != 0 && !gives(check, listener, "client_ca"))
+        sp_check_error(check, at(check, listener, "client_certificate"), "`client_certificate: %s` needs `client_ca`, the file that says who "
+                       "signs them", asks);
+    if (json_object_get(listener, "client_crl") && !gives(check, listener, "client_ca"))
+        sp_check_error(check, at(check, listener, "client_crl"), "`client_crl` needs `client_ca`, whose revocations it lists");
+}
+
 static void check_redis(struct sp_check *check, const json_t *root) {
     const json_t *redis = json_object_get(root, "redis");
-    if (json_object_get(redis, "username") && !gives(check, redis, "password_file"))
-        sp_check_error(check, at(check, redis, "username"), "`username` needs `password_file`");
+    check_one_of(check, redis, "password_file");
+    if (json_object_get(redis, "username") && !gives(check, redis, "password_file") && !gives(check, redis, "credential"))
+        sp_check_error(check, at(check, redis, "username"), "`username` needs `password_file` or `credential`");
 }
 
 static void check_issuer(struct sp_check *check, const json_t *issuer) {
@@ -172,7 +206,11 @@ static void check_body(struct sp_check *check, const json_t *root, const json_t 
 
 void sp_check_across(struct sp_check *check) {
     json_t *root = check->source->root;
-    check_unique(check, json_object_get(root, "listeners"), "address", "address");
+    const json_t *listeners = json_object_get(root, "listeners");
+    check_unique(check, listeners, "address", "address");
+    for (size_t i = 0; i < json_array_size(listeners); i++)
+        check_listener(check, json_array_get(listeners, i));
+    check_certificates(check, root);
     check_redis(check, root);
     const json_t *issuers = json_object_get(root, "issuers");
     check_unique(check, issuers, "issuer", "issuer");

@@ -103,9 +103,35 @@ static struct sp_span without_final_newline(struct sp_span text) {
     return text;
 }
 
+/* Where a file is: a path from the configuration's folder, or a credential's from the folder that systemd made for this process. NULL, and
+ * the problem noted: there is none. */
+static char *resolve(struct sp_check *check, const struct sp_field *field, const char *name, struct sp_place place) {
+    char *resolved;
+    if (!sp_field_has(field, SP_CREDENTIAL)) {
+        resolved = sp_path_from(check->directory, name);
+        check->out_of_memory |= !resolved;
+        return resolved;
+    }
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY"), *problem = sp_check_credential_name(sp_span_text(name));
+    if (problem) {
+        sp_check_error(check, place, "`%s`: %s", field->name, problem);
+        return NULL;
+    }
+    if (!credentials && check->read_files) {
+        sp_check_error(check, place, "`%s`: %s is only there in a unit with LoadCredential=%s:PATH ($CREDENTIALS_DIRECTORY is not set)",
+                       field->name, name, name);
+        return NULL;
+    }
+    resolved = sp_path_from(credentials ? credentials : "", name);
+    check->out_of_memory |= !resolved;
+    return resolved;
+}
+
 void sp_check_file(struct sp_check *check, const struct sp_field *field, json_t *object, const char *path, struct sp_place place) {
-    _cleanup_(sp_free_pointer) char *resolved = sp_path_from(check->directory, path);
-    if (!resolved || json_object_set_new(object, field->name, json_string(resolved)) < 0) {
+    _cleanup_(sp_free_pointer) char *resolved = resolve(check, field, path, place);
+    if (!resolved)
+        return;
+    if (json_object_set_new(object, field->name, json_string(resolved)) < 0) {
         check->out_of_memory = true;
         return;
     }

@@ -20,7 +20,7 @@ static const char *kind_text(const struct sp_field *field) {
     switch (field->kind) {
     case SP_KIND_PATH:
     case SP_KIND_FILE:
-        return "path";
+        return sp_field_has(field, SP_CREDENTIAL) ? "name" : "path";
     case SP_KIND_NUMBER:
         return sp_field_has(field, SP_AUTO) ? "number or auto" : "number";
     case SP_KIND_FRACTION:

@@ -41,6 +41,16 @@ const char *sp_check_plain_name(struct sp_span text) {
     return memchr(text.at, ' ', text.len) ? "it must not contain a blank" : NULL;
 }
 
+/* What systemd takes as a credential's name (systemd.exec(5)): a file name, of which nothing can lead out of the folder. */
+const char *sp_check_credential_name(struct sp_span text) {
+    if (text.len == 0 || text.len > 255 || text.at[0] == '.')
+        return "expected the name in LoadCredential=NAME:PATH, which does not begin with a dot";
+    for (size_t i = 0; i < text.len; i++)
+        if (text.at[i] <= ' ' || text.at[i] > '~' || text.at[i] == '/' || text.at[i] == ':')
+            return "expected the name in LoadCredential=NAME:PATH, without blank, slash or colon";
+    return NULL;
+}
+
 /* What people call a thing or a customer. */
 const char *sp_check_label(struct sp_span text) {
     if (text.len == 0 || text.len > 128)

@@ -24,14 +24,16 @@
 static const struct sp_field certificate_fields[] = {
     {"chain", SP_KIND_FILE, SP_REQUIRED | SP_PLACED, AT(struct sp_certificate_config, chain),
      CONTENTS(struct sp_certificate_config, chain_pem), .about = "PEM file: the certificate, then the intermediates"},
-    {"key", SP_KIND_FILE, SP_REQUIRED | SP_PLACED | SP_SECRET, AT(struct sp_certificate_config, key),
-     CONTENTS(struct sp_certificate_config, key_pem), .about = "PEM file: its private key, readable by its owner only"},
-    {"credential", SP_KIND_TEXT, SP_LATER, UNPLACED, .about = "instead of key: a name from systemd's LoadCredential"},
+    {"key", SP_KIND_FILE, SP_PLACED | SP_SECRET, AT(struct sp_certificate_config, key), CONTENTS(struct sp_certificate_config, key_pem),
+     .about = "PEM file: its private key, readable by its owner only; this or credential is required"},
+    {"credential", SP_KIND_FILE, SP_PLACED | SP_SECRET | SP_CREDENTIAL, AT(struct sp_certificate_config, key),
+     CONTENTS(struct sp_certificate_config, key_pem),
+     .about = "instead of key: the name of a credential from systemd's LoadCredential="},
 };
 static const struct sp_record certificate = RECORD(certificate_fields, struct sp_certificate_config, .name = "certificate");
 
-static const struct sp_choice client_certificates[] = {NOW("none", SP_CLIENT_CERT_NONE), LATER("optional", SP_CLIENT_CERT_OPTIONAL),
-                                                       LATER("required", SP_CLIENT_CERT_REQUIRED), END};
+static const struct sp_choice client_certificates[] = {NOW("none", SP_CLIENT_CERT_NONE), NOW("optional", SP_CLIENT_CERT_OPTIONAL),
+                                                       NOW("required", SP_CLIENT_CERT_REQUIRED), END};
 static const struct sp_choice alpn_protocols[] = {LATER("h2", 1), NOW("http/1.1", 2), END};
 
 static const struct sp_field listener_fields[] = {
@@ -41,9 +43,12 @@ static const struct sp_field listener_fields[] = {
      COUNT(struct sp_listener_config, n_certificates), .min = 1, .max = 64, .record = &certificate,
      .about = "several are chosen by server name (SNI); the first is the default"},
     {"client_certificate", SP_KIND_CHOICE, 0, "none", AT(struct sp_listener_config, client_certificate), .choices = client_certificates,
-     .about = "whether clients are asked for a certificate"},
-    {"client_ca", SP_KIND_FILE, SP_LATER, AT(struct sp_listener_config, client_ca), CONTENTS(struct sp_listener_config, client_ca_pem),
-     .about = "PEM file: who signs client certificates"},
+     .about = "whether clients are asked for a certificate; who gives one must give a good one"},
+    {"client_ca", SP_KIND_FILE, SP_PLACED, AT(struct sp_listener_config, client_ca), CONTENTS(struct sp_listener_config, client_ca_pem),
+     .about = "PEM file: who signs client certificates; needed for optional and required"},
+    {"client_crl", SP_KIND_FILE, SP_PLACED, AT(struct sp_listener_config, client_crl),
+     CONTENTS(struct sp_listener_config, client_crl_pem),
+     .about = "PEM file: what they have revoked, one list (CRL) of each authority; when one has expired nobody it speaks of is let in"},
     {"protocols", SP_KIND_CHOICES, SP_TEXTUAL, "[http/1.1]", AT(struct sp_listener_config, protocols), .min = 1, .choices = alpn_protocols,
      .about = "offered by ALPN, in order"},
     {"max_connections", SP_KIND_NUMBER, 0, "20000", AT(struct sp_listener_config, max_connections), .min = 1, .max = 1000000,
@@ -86,10 +91,12 @@ static const struct sp_field redis_fields[] = {
     {"sentinel", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &sentinel, .about = "find the master through sentinels"},
     {"cluster", SP_KIND_TEXTS, SP_LATER, UNPLACED, .about = "host:port of some nodes of a cluster"},
     {"username", SP_KIND_TEXT, 0, AT(struct sp_redis_config, username), .check = sp_check_not_empty,
-     .about = "ACL user; needs password_file"},
+     .about = "ACL user; needs password_file or credential"},
     {"password_file", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE, AT(struct sp_redis_config, password_file),
      CONTENTS(struct sp_redis_config, password), .about = "file with the password, readable by its owner only"},
-    {"credential", SP_KIND_TEXT, SP_LATER, UNPLACED, .about = "instead of password_file: a name from systemd's LoadCredential"},
+    {"credential", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE | SP_CREDENTIAL, AT(struct sp_redis_config, password_file),
+     CONTENTS(struct sp_redis_config, password),
+     .about = "instead of password_file: the name of a credential from systemd's LoadCredential="},
     {"ca", SP_KIND_FILE, SP_LATER, AT(struct sp_redis_config, ca), CONTENTS(struct sp_redis_config, ca_pem),
      .about = "PEM file for rediss://"},
     {"certificate", SP_KIND_FILE, SP_LATER, AT(struct sp_redis_config, certificate), CONTENTS(struct sp_redis_config, certificate_pem),

@@ -40,9 +40,10 @@ bool sp_tls_tickets_usable(const struct sp_tls_tickets *tickets); /* there is a 
 /* tls_context.c: what both sides share: suites, groups, security level 2, buffers. NULL: out of memory, or OpenSSL lacks what is needed. */
 SSL_CTX *sp_tls_context_new(const SSL_METHOD *method) SP_MUST_USE;
 
-/* trust.c: whom a context believes. The authorities of a PEM file; and what they have revoked, which then every certificate of a chain is
- * looked up in: one list of each authority is needed, and none may be out of date. *ret_error as above. */
-int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const char *pem, char **ret_error) SP_MUST_USE;
+/* trust.c: whom a context believes. The authorities of a PEM file (tell: the peer is told their names, so that it can choose); and what
+ * they have revoked, in which then every certificate of a chain is looked up: one list of each authority is needed, and none may be out of
+ * date. *ret_error as above. */
+int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const char *pem, bool tell, char **ret_error) SP_MUST_USE;
 int sp_tls_trust_revocations(SSL_CTX *context, const struct sp_text *crl, const char *pem, char **ret_error) SP_MUST_USE;
 
 /* verify.c: from now on peers of this context are verified, and a refusal is noted as the transport's problem. `mode` is as of

@@ -5,10 +5,6 @@
 
 #include "tls.h"
 
-#define CIPHERSUITES    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-#define GROUPS_HYBRID   "X25519MLKEM768:X25519:P-256:P-384" /* OpenSSL 3.5 and later; RFC 9794 says what hybrid means */
-#define GROUPS          "X25519:P-256:P-384"
-#define READ_BUFFER_LEN (32 * 1024) /* two full records per recv(2); held only while there is something in it */
 #define TICKET_LIFETIME (2 * 60 * 60)
 
 /* ---- What a handshake asks ---- */
@@ -72,37 +68,42 @@ static int choose_certificate(SSL *ssl, void *server_pointer) {
 /* A ticket is worth something only where everything that was verified to earn it would be verified the same way again. */
 static int set_session_context(SSL_CTX *context, const struct sp_listener_config *listener) {
     const char *client_ca = listener->client_ca_pem ? listener->client_ca_pem : "";
-    const uint32_t facts[2] = {listener->slot, (uint32_t)listener->client_certificate};
+    const char *client_crl = listener->client_crl_pem ? listener->client_crl_pem : "";
+    const uint32_t facts[3] = {listener->slot, (uint32_t)listener->client_certificate, (uint32_t)strlen(client_ca)};
     uint8_t digest[SHA256_DIGEST_LENGTH];
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     bool hashed = hash && EVP_DigestInit_ex2(hash, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(hash, facts, sizeof facts) == 1 &&
-                  EVP_DigestUpdate(hash, client_ca, strlen(client_ca)) == 1 && EVP_DigestFinal_ex(hash, digest, NULL) == 1;
+                  EVP_DigestUpdate(hash, client_ca, strlen(client_ca)) == 1 &&
+                  EVP_DigestUpdate(hash, client_crl, strlen(client_crl)) == 1 && EVP_DigestFinal_ex(hash, digest, NULL) == 1;
     EVP_MD_CTX_free(hash);
     return hashed && SSL_CTX_set_session_id_context(context, digest, sizeof digest) == 1 ? 0 : -ENOMEM;
 }
 
-static bool set_groups(SSL_CTX *context) {
-    if (SSL_CTX_set1_groups_list(context, GROUPS_HYBRID) == 1)
-        return true;
-    ERR_clear_error();
-    return SSL_CTX_set1_groups_list(context, GROUPS) == 1;
-}
-
 static int set_up_context(SSL_CTX *context, const struct sp_listener_config *listener) {
-    SSL_CTX_set_security_level(context, 2);
     /* The cheapest suite is ours to choose; a client that puts ChaCha20 first has no AES in hardware, and gets it. */
     SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_timeout(context, TICKET_LIFETIME);
-    SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER_LEN);
-    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 || SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_ciphersuites(context, CIPHERSUITES) != 1 || !set_groups(context) || SSL_CTX_set_num_tickets(context, 1) != 1 ||
+    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 || SSL_CTX_set_num_tickets(context, 1) != 1 ||
         SSL_CTX_set_max_early_data(context, 0) != 1 || SSL_CTX_set_recv_max_early_data(context, 0) != 1)
         return -ENOTSUP;
     return set_session_context(context, listener);
+}
+
+/* Whoever gives a certificate must give a good one, also where none is required. */
+static int ask_clients(struct sp_tls_server *server, const struct sp_listener_config *listener, char **ret_error) {
+    if (listener->client_certificate == SP_CLIENT_CERT_NONE)
+        return 0;
+    if (!listener->client_ca_pem)
+        return sp_tls_refuse(ret_error, "%s: client certificates are asked for, but there is no client_ca to verify them with",
+                             listener->address.where);
+    int r = sp_tls_trust_authorities(server->context, &listener->client_ca, listener->client_ca_pem, true, ret_error);
+    if (r == 0 && listener->client_crl_pem)
+        r = sp_tls_trust_revocations(server->context, &listener->client_crl, listener->client_crl_pem, ret_error);
+    bool required = listener->client_certificate == SP_CLIENT_CERT_REQUIRED;
+    sp_tls_verify(server->context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0));
+    server->asks_clients = true;
+    return r;
 }
 
 static int copy_protocols(struct sp_tls_server *server, const struct sp_listener_config *listener) {
@@ -171,7 +172,7 @@ static void server_free(struct sp_tls_server *server) {
 
 static int build(struct sp_tls_server *server, const struct sp_listener_config *listener, const struct sp_tls_signer *signer,
                  char **ret_error) {
-    server->context = SSL_CTX_new(TLS_server_method());
+    server->context = sp_tls_context_new(TLS_server_method());
     if (!server->context)
         return -ENOMEM;
     int r = set_up_context(server->context, listener);
@@ -179,6 +180,8 @@ static int build(struct sp_tls_server *server, const struct sp_listener_config *
         r = copy_protocols(server, listener);
     if (r == 0)
         r = sp_tls_tickets_install(server->tickets, server->context);
+    if (r == 0)
+        r = ask_clients(server, listener, ret_error);
     if (r == 0)
         r = load_identities(server, listener, signer, ret_error);
     if (r < 0)
@@ -191,8 +194,6 @@ static int build(struct sp_tls_server *server, const struct sp_listener_config *
 
 int sp_tls_server_new(const struct sp_listener_config *listener, const struct sp_tls_signer *signer, struct sp_tls_tickets *tickets,
                       char **ret_error, struct sp_tls_server **ret) {
-    if (listener->client_certificate != SP_CLIENT_CERT_NONE)
-        return sp_tls_refuse(ret_error, "%s: client certificates are not supported yet", listener->address.where);
     struct sp_tls_server *server = calloc(1, sizeof *server);
     if (!server)
         return -ENOMEM;

@@ -231,6 +231,12 @@ int sp_transport_fd(const struct sp_transport *transport) { return transport->wa
 
 void sp_transport_tls_facts(const struct sp_transport *transport, struct sp_tls_facts *ret) { transport->kind->facts(transport, ret); }
 
+const struct sp_peer_certificate *sp_transport_peer_certificate(const struct sp_transport *transport) {
+    return transport->kind->peer(transport);
+}
+
+bool sp_transport_refused_certificate(const struct sp_transport *transport) { return transport->certificate_refused; }
+
 /* ---- Ending ---- */
 
 void sp_transport_drop(struct sp_transport *transport) {
@@ -267,6 +273,7 @@ static int plain_farewell(struct sp_transport *transport) { return 0; }
 static void plain_facts(const struct sp_transport *transport, struct sp_tls_facts *ret) {
     *ret = (struct sp_tls_facts){.version = "", .cipher = "", .group = "", .alpn = "", .server_name = ""};
 }
+static const struct sp_peer_certificate *plain_peer(const struct sp_transport *transport) { return NULL; }
 static void plain_free(struct sp_transport *transport) { free(transport); }
 
 const struct sp_transport_kind sp_transport_plain = {
@@ -276,5 +283,6 @@ const struct sp_transport_kind sp_transport_plain = {
     .readable = plain_readable,
     .farewell = plain_farewell,
     .facts = plain_facts,
+    .peer = plain_peer,
     .free = plain_free,
 };

@@ -26,6 +26,7 @@ struct sp_transport_kind {
     bool (*readable)(const struct sp_transport *transport);
     int (*farewell)(struct sp_transport *transport); /* close_notify where there is such a thing: 0 sent, -EAGAIN, -errno */
     void (*facts)(const struct sp_transport *transport, struct sp_tls_facts *ret);
+    const struct sp_peer_certificate *(*peer)(const struct sp_transport *transport);
     void (*free)(struct sp_transport *transport); /* the whole object */
 };
 
@@ -38,6 +39,7 @@ struct sp_transport {
     bool readable, writable;    /* what the socket would do now, as far as is known */
     bool gone;                  /* epoll saw the peer's FIN or an error: a short read no longer means drained */
     bool ended;                 /* recv(2) has returned the end */
+    bool certificate_refused;   /* why it failed; the problem says more */
     int recv_error, send_error; /* errno that stays; apart, since an answer can be read after sending has failed */
     struct sp_loop *loop;
     char *problem; /* NULL: none */

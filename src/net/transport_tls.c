@@ -25,10 +25,16 @@ struct sp_tls_transport {
     bool said_farewell;
     bool blocked; /* our BIO said "not now" in the call that is going on */
     struct sp_tls_facts facts;
+    struct sp_peer_certificate *peer; /* what a client gave; NULL: none */
 };
 
 static struct sp_tls_transport *tls_of(const struct sp_transport *transport) {
     return SP_CONTAINER((void *)transport, struct sp_tls_transport, transport);
+}
+
+struct sp_transport *sp_tls_transport_of(const SSL *ssl) {
+    struct sp_tls_transport *tls = BIO_get_data(SSL_get_rbio(ssl));
+    return &tls->transport;
 }
 
 /* ---- The BIO ---- */
@@ -130,6 +136,9 @@ static int broken(struct sp_tls_transport *tls, const char *when) {
             words = "unsupported protocol (client offered no TLS 1.3)";
         else if (reason == SSL_R_HTTP_REQUEST)
             words = "plain HTTP where TLS is spoken";
+        else if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+            words = "the client gave no certificate";
+        transport->certificate_refused |= reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
         sp_transport_set_problem(transport, "tls: %s", words);
         return -EPROTO;
     }
@@ -181,6 +190,23 @@ static void learn_facts(struct sp_tls_transport *tls) {
     };
 }
 
+/* Who the client has proved to be. Names that nobody could keep refuse it: cut short, they would be another's. */
+static int learn_peer(struct sp_tls_transport *tls) {
+    X509 *certificate = tls->server->asks_clients ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+    if (!certificate)
+        return 0;
+    int r = sp_tls_peer_new(certificate, &tls->peer);
+    if (r == -ENOMEM)
+        return r;
+    if (r < 0) {
+        tls->transport.certificate_refused = true;
+        sp_transport_set_problem(&tls->transport, "tls: the client's certificate is refused: %s",
+                                 r == -EMSGSIZE ? "a name in it is too long" : "a name in it holds what is not visible ASCII");
+        return -EPROTO;
+    }
+    return 0;
+}
+
 static bool tls_readable(const struct sp_transport *transport) {
     const struct sp_tls_transport *tls = tls_of(transport);
     if (tls->finished)
@@ -198,6 +224,9 @@ static int tls_open(struct sp_transport *transport) {
     ERR_clear_error(); /* a ticket that could not be opened leaves its reason behind */
     tls->starved = false;
     learn_facts(tls);
+    int r = learn_peer(tls);
+    if (r < 0)
+        return r;
     if (!tls_readable(transport) && sp_buffer_len(&tls->flight) > 0) {
         /* No request has come along with the client's Finished: the ticket leaves by itself. What does not fit waits for the answer. */
         ssize_t n = send_after_flight(tls, NULL, 0);
@@ -279,10 +308,13 @@ static void tls_facts(const struct sp_transport *transport, struct sp_tls_facts 
         sp_transport_plain.facts(transport, ret); /* the handshake is not done: nothing is known */
 }
 
+static const struct sp_peer_certificate *tls_peer(const struct sp_transport *transport) { return tls_of(transport)->peer; }
+
 static void tls_free(struct sp_transport *transport) {
     struct sp_tls_transport *tls = tls_of(transport);
     SSL_free(tls->ssl);
     sp_buffer_free(&tls->flight);
+    sp_tls_peer_free(tls->peer);
     sp_tls_server_unref(tls->server);
     free(tls);
 }
@@ -294,6 +326,7 @@ static const struct sp_transport_kind tls_kind = {
     .readable = tls_readable,
     .farewell = tls_farewell,
     .facts = tls_facts,
+    .peer = tls_peer,
     .free = tls_free,
 };
 

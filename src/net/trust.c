@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <time.h>
 
 #include "tls.h"
 
@@ -16,13 +15,7 @@ static bool ended_well(void) {
 
 /* ---- Authorities ---- */
 
-static bool add_authority(SSL_CTX *context, X509 *authority) {
-    /* A server names them when it asks for a certificate, so that the client can choose. */
-    return X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority) == 1 &&
-           (SSL_CTX_get_ssl_method(context) != TLS_server_method() || SSL_CTX_add_client_CA(context, authority) == 1);
-}
-
-int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const char *pem, char **ret_error) {
+int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const char *pem, bool tell, char **ret_error) {
     BIO *text = BIO_new_mem_buf(pem, -1);
     if (!text)
         return -ENOMEM;
@@ -30,7 +23,8 @@ int sp_tls_trust_authorities(SSL_CTX *context, const struct sp_text *ca, const c
     bool added = true;
     X509 *authority;
     while (added && (authority = PEM_read_bio_X509(text, NULL, NULL, NULL))) {
-        added = add_authority(context, authority);
+        added = X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority) == 1 &&
+                (!tell || SSL_CTX_add_client_CA(context, authority) == 1);
         count += added;
         X509_free(authority);
     }

@@ -246,7 +246,6 @@ static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
     worker->control = NULL;
     int error = sp_channel_new(worker->loop, fd, SP_ROLE_WORKER, role, &control_events, worker, &worker->control);
     if (error) {
-        sp_close_fd(&fd);
         sp_error("no channel to control: %s", strerror(-error));
     }
 }

@@ -127,10 +127,10 @@ static const char contract[] = "version: 1\n"                                   
                                "tracing: {otlp: http://127.0.0.1:4318/v1/traces, sample: 0.01}\n";                              /* 120 */
 
 static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) {
-    ASSERT_ERRORS(contract, "t:8:9: `credential` is not yet supported; remove it", "t:10:5: `client_ca` is not yet supported; remove it",
+    ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them", "t:10:5: `client_ca` is not yet supported; remove it",
                   "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
                   "t:27:3: `sentinel` is not yet supported; remove it", "t:28:3: `cluster` is not yet supported; remove it",
-                  "t:31:3: `credential` is not yet supported; remove it", "t:32:3: `ca` is not yet supported; remove it",
+                  "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:3: `ca` is not yet supported; remove it",
                   "t:33:3: `certificate` is not yet supported; remove it", "t:34:3: `key` is not yet supported; remove it",
                   "t:42:11: `jwks`: a URL is not yet supported here; fetch the key set and give the file",
                   "t:43:5: `ca` is not yet supported; remove it", "t:50:5: `introspection` is not yet supported; remove it",

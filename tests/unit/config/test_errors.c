@@ -241,7 +241,7 @@ static void things_cannot_be_given_twice(void **state) {
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static void keys_that_need_each_other_say_so(void **state) {
-    ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", username: u}\n", "t:9:50: `username` needs `password_file`");
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", username: u}\n", "t:9:50: `username` needs `password_file` or `credential`");
     ASSERT_ERRORS(BASE "admin: {groups: {ops: admin}}\n", "t:9:17: `groups` needs `socket`, which is what their members may use");
     ASSERT_ERRORS(BASE "admin: {socket: " LONG_PATH "}\n",
                   "t:9:17: `socket`: " LONG_PATH " is longer than the 107 bytes a Unix socket's path may have; shorten it");

@@ -221,6 +221,81 @@ static void errors_of_both_files_come_together(void **state) {
     assert_load_errors(in_folder(folder, "sallyport.yaml"), (const char *const[]){first, second, NULL});
 }
 
+static const char with_credentials[] =
+    "version: 1\n"
+    "listeners:\n"
+    "  - {address: \"127.0.0.1:8443\", certificates: [{chain: c.pem, credential: tls-key}]}\n"
+    "redis: {url: \"redis://127.0.0.1:6379\", username: u, credential: redis}\n"
+    "pools:\n"
+    "  p: {servers: [{url: \"http://h\"}]}\n"
+    "routes:\n"
+    "  - {name: r, path: /, authenticate: [none], pool: p}\n";
+
+static int set_up_credentials(void **state) {
+    int failed = set_up(state);
+    folder_write(*state, "sallyport.yaml", with_credentials, 0644);
+    mkdir(in_folder(*state, "credentials"), 0700);
+    folder_write(*state, "credentials/tls-key", SECRET_KEY, 0400);
+    folder_write(*state, "credentials/redis", "hunter2\n", 0400);
+    setenv("CREDENTIALS_DIRECTORY", in_folder(*state, "credentials"), 1);
+    return failed;
+}
+
+static int tear_down_credentials(void **state) {
+    unsetenv("CREDENTIALS_DIRECTORY");
+    return tear_down(state);
+}
+
+static void a_credential_is_read_where_systemd_put_it(void **state) {
+    struct sp_document *document = load(*state);
+    struct sp_config *config = decode(document, SP_READER_WORKER);
+    const struct sp_certificate_config *certificate = &config->listeners[0].certificates[0];
+    assert_string_equal(certificate->key_pem, SECRET_KEY);
+    assert_string_equal(certificate->key.text, in_folder(*state, "credentials/tls-key"));
+    assert_non_null(strstr(certificate->key.where, "sallyport.yaml:3:"));
+    assert_string_equal(config->redis->password, "hunter2");
+    sp_config_unref(config);
+    config = decode(document, SP_READER_CONTROL);
+    assert_null(config->listeners[0].certificates[0].key_pem);
+    assert_null(config->redis->password);
+    sp_config_unref(config);
+    sp_document_free(document);
+}
+
+static void a_credential_without_systemd_is_told_so(void **state) {
+    unsetenv("CREDENTIALS_DIRECTORY");
+    folder_write(*state, "credentials/redis", "", 0400);
+    char key[256], password[256];
+    snprintf(key, sizeof key,
+             "%s:3:75: `credential`: tls-key is only there in a unit with LoadCredential=tls-key:PATH ($CREDENTIALS_DIRECTORY is not set)",
+             in_folder(*state, "sallyport.yaml"));
+    snprintf(password, sizeof password,
+             "%s:4:65: `credential`: redis is only there in a unit with LoadCredential=redis:PATH ($CREDENTIALS_DIRECTORY is not set)",
+             in_folder(*state, "sallyport.yaml"));
+    assert_load_errors(in_folder(*state, "sallyport.yaml"), (const char *const[]){key, password, NULL});
+}
+
+static void a_credential_that_was_not_handed_over_is_named(void **state) {
+    unlink(in_folder(*state, "credentials/tls-key"));
+    assert_one_error(*state, "sallyport.yaml", "3:75: `credential`: cannot read @/credentials/tls-key: No such file or directory");
+}
+
+static void no_name_of_a_credential_leads_out_of_its_folder(void **state) {
+    static const char *const names[] = {"../k.pem", "a/b", "..", ".hidden", "two words", "\"\"", "a:b"};
+    for (size_t i = 0; i < SP_COUNT(names); i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "%.*s\"%s\"}]}\n%s", (int)(strstr(with_credentials, "tls-key") - with_credentials), with_credentials,
+                 names[i][0] == '"' ? "" : names[i], strstr(with_credentials, "redis:"));
+        folder_write(*state, "sallyport.yaml", text, 0644);
+        struct sp_config_errors errors = {0};
+        struct sp_document *document = NULL;
+        assert_int_equal(sp_config_load(in_folder(*state, "sallyport.yaml"), NULL, 1, &errors, &document), -EINVAL);
+        assert_int_equal(errors.count, 1);
+        assert_non_null(strstr(errors.line[0], ":3:75: `credential`: expected the name in LoadCredential=NAME:PATH, wh") ?: strstr(errors.line[0], "without"));
+        sp_config_errors_free(&errors);
+    }
+}
+
 int main(void) {
     sp_config_wipe_json();
     const struct CMUnitTest tests[] = {
@@ -239,6 +314,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_empty_file_of_api_keys_is_fine, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_key_with_a_role_that_does_not_exist_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(errors_of_both_files_come_together, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_credential_is_read_where_systemd_put_it, set_up_credentials, tear_down_credentials),
+        cmocka_unit_test_setup_teardown(a_credential_without_systemd_is_told_so, set_up_credentials, tear_down_credentials),
+        cmocka_unit_test_setup_teardown(a_credential_that_was_not_handed_over_is_named, set_up_credentials, tear_down_credentials),
+        cmocka_unit_test_setup_teardown(no_name_of_a_credential_leads_out_of_its_folder, set_up_credentials, tear_down_credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
