@@ -31,7 +31,7 @@ texts() {
 }
 none_found() { ! grep -nE "$@"; }
 
-banned='(^|[^_[:alnum:]>.])(strcpy|strcat|stpcpy|strncpy|strncat|sprintf|vsprintf|strtok|strtok_r|atoi|atol|atoll|gets|alloca|system|popen|tmpnam|mktemp|rand|srand|gethostbyname|inet_ntoa)[[:space:]]*\('
+banned='(^|[^_[:alnum:]>.])(strcpy|strcat|stpcpy|strncpy|sprintf|vsprintf|strtok|strtok_r|atoi|atol|atoll|gets|alloca|system|popen|tmpnam|mktemp|rand|srand|gethostbyname|inet_ntoa)[[:space:]]*\('
 no_banned_function() { ! sources | xargs grep -nE "$banned" | grep -vE ':[0-9]+:[[:space:]]*(/?\*|//)'; }
 
 # A name of one machine's folder in a file says that it only works there.

@@ -95,7 +95,7 @@ struct sp_claims_config {
 
 /* RFC 7662. */
 struct sp_introspection_config {
-    struct sp_text url;       /* text NULL: none */
+    const char *url;          /* NULL: none */
     const char *client_id;
     const char *client_secret_file, *client_secret; /* contents; only control has them */
     uint64_t cache_s;

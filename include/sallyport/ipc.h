@@ -26,7 +26,8 @@ enum sp_message_type {
     SP_MSG_HEARTBEAT,        /* all → supervisor: alive, every second */
     SP_MSG_ADDRESSES,        /* control → worker: a server's name resolved */
     SP_MSG_HEALTH,           /* control → worker: a server is up or down */
-    SP_MSG_ADMIN_REQUEST,    /* control → supervisor: reload, drain, log level */
+    SP_MSG_REVOKED,          /* supervisor ↔ worker: API keys that are refused from now on; who knows first tells the supervisor, which tells all */
+    SP_MSG_ADMIN_REQUEST,    /* control → supervisor: reload, drain, log level, revoke a key */
     SP_MSG_ADMIN_ANSWER,     /* supervisor → control: how that ended */
     SP_MSG_STATUS,           /* supervisor → control: processes, generation, restarts; at every change */
     SP_MSG_LOG_LEVEL,        /* supervisor → all: until the next configuration is committed */
@@ -70,8 +71,12 @@ struct sp_msg_verdict { uint64_t generation; uint32_t accepted, reserved; };    
 struct sp_msg_drain { uint64_t timeout_ms; };
 struct sp_msg_addresses { uint32_t server_slot; uint32_t count; uint8_t address[16][16]; }; /* IPv4 as mapped IPv6; count 0: it has none */
 struct sp_msg_health { uint32_t server_slot; uint32_t up; };
-enum sp_admin_action { SP_ADMIN_RELOAD, SP_ADMIN_DRAIN, SP_ADMIN_LOGLEVEL };
-struct sp_msg_admin_request { uint64_t id; uint32_t action; uint32_t argument; };
+#define SP_REVOKED_MAX 256                                                          /* in one message */
+struct sp_msg_revoked { uint32_t count, reserved; };                                /* then count of: */
+struct sp_msg_revoked_key { char id[8]; uint32_t now, reserved; };                  /* now: what its callers have open ends too */
+enum sp_admin_action { SP_ADMIN_RELOAD, SP_ADMIN_DRAIN, SP_ADMIN_LOGLEVEL, SP_ADMIN_REVOKE };
+struct sp_msg_admin_request { uint64_t id; uint32_t action; uint32_t argument;      /* log level; revoke: 1 now */
+                              char key_id[8]; };                                    /* revoke; else zero */
 struct sp_msg_admin_answer { uint64_t id; uint32_t ok; uint32_t reserved; };        /* then text: lines for the operator */
 struct sp_msg_status { uint64_t generation; uint32_t draining, n; };                /* then n of: */
 struct sp_msg_process { uint32_t role, slot, pid, restarts; uint64_t started_wall_ms; }; /* pid 0: about to be started again */

@@ -7,7 +7,9 @@
 #include <sallyport/config.h>
 #include <sallyport/loop.h>
 
-/* ---- The bucket (LIMITS): micro-tokens and microseconds, integers only; pure. ---- */
+/* ---- The bucket (LIMITS): micro-tokens and microseconds, integers only; pure. ----
+ * A burst beyond 2^63 micro-tokens is kept as that. A clock before the bucket's own counts as the bucket's own: nothing accrues, and the
+ * answer's waits, which start at the clock given, are longer by the difference. */
 #define SP_MICRO UINT64_C(1000000)
 struct sp_bucket_policy {
     struct sp_rate rate;
@@ -23,7 +25,7 @@ struct sp_bucket_answer {
     bool never;          /* cost is larger than burst: it can never succeed */
     uint64_t remaining;  /* whole tokens left, rounded down, 0 when in debt */
     uint64_t reset_us;   /* until full */
-    uint64_t retry_us;   /* until `cost` is there; 0 when admitted */
+    uint64_t retry_us;   /* until `cost` is there; 0 when admitted; UINT64_MAX: never */
 };
 void sp_bucket_fill(const struct sp_bucket_policy *policy, uint64_t now_us, struct sp_bucket *bucket); /* a new bucket: full */
 void sp_bucket_advance(const struct sp_bucket_policy *policy, uint64_t now_us, struct sp_bucket *bucket);
@@ -34,7 +36,10 @@ void sp_bucket_settle(const struct sp_bucket_policy *policy, uint64_t now_us, in
 /* Reload: accrue at the old policy until now, then min(level, new burst). */
 void sp_bucket_change(const struct sp_bucket_policy *old_policy, const struct sp_bucket_policy *new_policy, uint64_t now_us, struct sp_bucket *bucket);
 
-/* ---- The store in shared memory (segment SP_SEGMENT_BUCKETS) ---- */
+/* ---- The store in shared memory (segment SP_SEGMENT_BUCKETS) ----
+ * All workers of one machine, on CLOCK_MONOTONIC; lock-free; zeroed memory is empty and a killed worker leaves nothing to repair. A bucket's
+ * rate is the configured one or less, by at most amount / (64 · period in µs). Every worker follows the policy of the newest generation that
+ * any of them was configured with. See src/limit/local_table.h. */
 size_t sp_limit_segment_size(void); /* constant; the pages that are never touched cost nothing */
 
 /* ---- What a request is, for limits ---- */
@@ -43,6 +48,12 @@ struct sp_limit_facts {
     uint8_t address[16]; /* IPv4-mapped or IPv6; IPv6 counts per /64 */
 };
 
+/* ---- Decisions ----
+ * A refused request takes nothing from any limit. A shadow limit refuses nobody: it is charged when it would have admitted and the request
+ * was admitted, and is otherwise only named.
+ * Without Redis (on_outage) the decision is `degraded`, whatever it says: share — this gateway's part of rate and burst, at least one token,
+ * from the level Redis last told; open — no say; closed — refused, to be tried again after a second. What was admitted during an outage is not
+ * told to Redis afterwards. */
 struct sp_limit_decision {
     bool admitted;
     bool never;              /* 400: the cost can never fit */
@@ -50,7 +61,7 @@ struct sp_limit_decision {
     const struct sp_limit_config *refused_by;    /* NULL when admitted */
     /* Of the limit that refused, else of the tightest (least remaining / burst) one; NULL: no limit applied. For x-ratelimit-*. */
     const struct sp_limit_config *shown;
-    uint64_t limit, remaining; /* of `shown`, requests */
+    uint64_t limit, remaining; /* of `shown`, requests; limit is the burst in force, which remaining counts down from */
     uint64_t reset_ms;       /* until full, rounded up */
     uint64_t retry_after_ms; /* when refused; rounded up, so that a lone client that waits it out succeeds */
     const struct sp_limit_config *shadow_refused; /* a shadow limit that would have refused; NULL: none */
@@ -73,10 +84,20 @@ enum sp_limit_progress { SP_LIMIT_DECIDED, SP_LIMIT_PENDING };
 struct sp_limiter; /* one per worker */
 /* segment: the mapped SP_SEGMENT_BUCKETS of sp_limit_segment_size() bytes; hash_key: the same in every worker of this gateway. */
 int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, struct sp_limiter **ret) SP_MUST_USE;
-void sp_limiter_free(struct sp_limiter *limiter);
-/* A new snapshot: policies of its generation from now on; Redis reconnects only if where or who changed. Keeps a reference. */
+void sp_limiter_free(struct sp_limiter *limiter); /* takes NULL; requests under way are not told */
+/* A new snapshot: policies of its generation from now on; Redis reconnects only if where, who or which database changed, and then requests
+ * under way are decided without it, `done` being called from inside. Keeps a reference. Not to be called from inside `done`.
+ * -EINVAL, -EOPNOTSUPP: Redis cannot be reached as configured (a host that is neither an address nor "localhost"; TLS): the snapshot is in
+ * force all the same, degraded, and the state's problem says so.
+ *
+ * Which policy a bucket in Redis follows, where gateways differ: the one loaded last. Each decision carries sp_config.loaded_wall_ms of the
+ * snapshot its limits are from (0 when that is not the current one); the bucket keeps the highest it has seen together with that policy, and
+ * a lower or equal one uses what is stored. One from the future counts as Redis' now, so a gateway whose clock is wrong does not rule for ever.
+ * A user of its own needs: ~<prefix>* +evalsha +script|load +get +set +time +ping, +select for a database, and +config|get or +info to
+ * see that nothing is evicted. Keys are described in src/limit/subject.h, values in src/limit/token_bucket.lua. */
 int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config) SP_MUST_USE;
-/* All limits of the request together, all or nothing. Never waits longer than redis.deadline. */
+/* All limits of the request together, all or nothing. Never waits longer than redis.deadline. Without Redis it decides at once, allocates
+ * nothing and makes no system call. After PENDING, `done` is called exactly once unless cancelled; it may free the request. */
 enum sp_limit_progress sp_limiter_admit(struct sp_limiter *limiter, struct sp_limit_request *request) SP_MUST_USE;
 void sp_limiter_cancel(struct sp_limiter *limiter, struct sp_limit_request *request); /* harmless when not pending; what a late reply took stays taken */
 

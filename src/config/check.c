@@ -35,7 +35,7 @@ static const char *expected_of(const struct sp_field *field) {
         return "8 letters and digits";
     case SP_KIND_PATH:
     case SP_KIND_FILE:
-        return "a path";
+        return sp_field_has(field, SP_CREDENTIAL) ? "the name of a credential" : "a path";
     case SP_KIND_CIDRS:
         return "an address range such as 10.0.0.0/8 or 2001:db8::/32, with no bits set beyond its length";
     case SP_KIND_TEXT:
@@ -279,7 +279,8 @@ static bool check_value(struct sp_check *check, const struct sp_field *field, js
         note_place(check, field, object, place);
     if (field->kind == SP_KIND_PATH)
         resolve_path(check, field, object, value);
-    if (field->kind == SP_KIND_FILE) {
+    bool elsewhere = sp_field_has(field, SP_OR_URL) && sp_is_http_url(sp_json_span(value));
+    if (field->kind == SP_KIND_FILE && !elsewhere) {
         _cleanup_(sp_free_pointer) char *path = strdup(json_string_value(value));
         if (path)
             sp_check_file(check, field, object, path, place);

@@ -93,9 +93,15 @@ static void check_issuer(struct sp_check *check, const json_t *issuer) {
         sp_check_error(check, at(check, issuer, "algorithms"), "HS256 needs `secret_file`; add it or take HS256 out");
     if (!shared && json_object_get(issuer, "secret_file"))
         sp_check_error(check, at(check, issuer, "secret_file"), "`secret_file` is for HS256 only; add HS256 to `algorithms` or remove it");
-    if (with_keys && !gives(check, issuer, "jwks"))
-        sp_check_error(check, sp_source_container(check->source, issuer),
-                       "`jwks` is missing in this issuer: finding keys by discovery is not yet supported; give a file with the key set");
+    const char *name = text_of(issuer, "issuer"), *jwks = text_of(issuer, "jwks");
+    const char *problem = with_keys && name && !gives(check, issuer, "jwks") ? sp_check_fetched_url(sp_span_text(name)) : NULL;
+    if (problem || (name && with_keys && !gives(check, issuer, "jwks") && strchr(name, '?')))
+        sp_check_error(check, at(check, issuer, "issuer"),
+                       "`issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they are "
+                       "with `jwks`");
+    bool fetches = gives(check, issuer, "introspection") || (with_keys && (!jwks || sp_is_http_url(sp_span_text(jwks))));
+    if (!fetches && json_object_get(issuer, "ca"))
+        sp_check_error(check, at(check, issuer, "ca"), "`ca` is not used: nothing is fetched from this issuer; remove it");
     if (!with_keys && json_object_get(issuer, "jwks"))
         sp_check_error(check, at(check, issuer, "jwks"), "`jwks` is not used with HS256 alone; remove it or add an algorithm");
 }
@@ -151,6 +157,16 @@ static void check_anonymous(struct sp_check *check, const json_t *root, const js
                            rights[i]);
 }
 
+static bool asks_for_certificates(const json_t *root) {
+    const json_t *listeners = json_object_get(root, "listeners");
+    for (size_t i = 0; i < json_array_size(listeners); i++) {
+        const char *asked = text_of(json_array_get(listeners, i), "client_certificate");
+        if (asked && strcmp(asked, "none") != 0)
+            return true;
+    }
+    return false;
+}
+
 static void check_authentication(struct sp_check *check, const json_t *root, const json_t *route) {
     const json_t *ways = json_object_get(route, "authenticate");
     struct sp_place place = at(check, route, "authenticate");
@@ -160,6 +176,9 @@ static void check_authentication(struct sp_check *check, const json_t *root, con
         check_anonymous(check, root, route);
     if (lists(ways, "jwt") && json_array_size(json_object_get(root, "issuers")) == 0 && !gives(check, root, "issuers"))
         sp_check_error(check, place, "`authenticate` takes jwt, but there is no issuer; add one to `issuers`");
+    if (lists(ways, "client_certificate") && !asks_for_certificates(root))
+        sp_check_error(check, place, "`authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to "
+                                     "optional or required");
     if (lists(ways, "api_key") && !gives(check, root, "api_keys"))
         sp_check_error(check, place, "`authenticate` takes api_key, but `api_keys` names no file; make one with `sallyport key new`");
 }

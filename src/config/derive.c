@@ -58,6 +58,14 @@ int sp_finish_route(struct sp_vault *vault, void *object) {
     return 0;
 }
 
+/* HS256 alone needs no keys; keys without a file are fetched. */
+int sp_finish_issuer(struct sp_vault *vault, void *object) {
+    struct sp_issuer_config *issuer = object;
+    bool with_keys = (issuer->algorithms & ~(1u << SP_ALG_HS256)) != 0;
+    issuer->fetches_keys = with_keys && (!issuer->jwks.text || sp_is_http_url(sp_span_text(issuer->jwks.text)));
+    return 0;
+}
+
 int sp_finish_key(struct sp_vault *vault, void *object) {
     struct sp_api_key_config *key = object;
     key->revoked = key->revoked_at_s != 0;

@@ -152,32 +152,33 @@ void sp_document_free(struct sp_document *document) {
 
 /* ---- Handing it out ---- */
 
-/* Takes the contents of secret files out. Goes down the table. */
-static void strip(const struct sp_record *record, json_t *object) {
+/* Takes the contents of secret files out that are not this reader's. Goes down the table. */
+static void strip(const struct sp_record *record, bool control, json_t *object) {
     for (size_t i = 0; i < record->n_fields; i++) {
         const struct sp_field *field = &record->fields[i];
         json_t *value = json_object_get(object, field->name);
-        if (field->kind == SP_KIND_FILE && sp_field_has(field, SP_SECRET) && field->contents)
+        if (field->kind == SP_KIND_FILE && sp_field_has(field, SP_SECRET) && sp_field_has(field, SP_FOR_CONTROL) != control &&
+            field->contents)
             json_object_del(object, field->contents);
         if (!value || field->kind < SP_KIND_RECORD || field->kind == SP_KIND_PAIRS)
             continue;
         if (field->kind == SP_KIND_RECORD || field->kind == SP_KIND_OPTIONAL)
-            strip(field->record, value);
+            strip(field->record, control, value);
         for (size_t j = 0; field->kind == SP_KIND_LIST && j < json_array_size(value); j++)
-            strip(field->record, json_array_get(value, j));
+            strip(field->record, control, json_array_get(value, j));
         for (void *at = field->kind == SP_KIND_MAP ? json_object_iter(value) : NULL; at; at = json_object_iter_next(value, at))
-            strip(field->record, json_object_iter_value(at));
+            strip(field->record, control, json_object_iter_value(at));
     }
 }
 
 int sp_document_encode(const struct sp_document *document, enum sp_config_reader reader, char **ret, size_t *ret_len) {
-    json_t *root = reader == SP_READER_CONTROL ? json_deep_copy(document->root) : json_incref(document->root);
+    json_t *root = reader == SP_READER_SUPERVISOR ? json_incref(document->root) : json_deep_copy(document->root);
     if (!root)
         return -ENOMEM;
-    if (reader == SP_READER_CONTROL) {
-        strip(&sp_config_record, root);
+    if (reader != SP_READER_SUPERVISOR)
+        strip(&sp_config_record, reader == SP_READER_CONTROL, root);
+    if (reader == SP_READER_CONTROL)
         json_object_del(root, "api_key_list");
-    }
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     if (!text)

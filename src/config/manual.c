@@ -146,7 +146,7 @@ int sp_config_manual(struct sp_buffer *out) {
         ".SH DESCRIPTION\n"
         "One YAML file; JSON is accepted too. Unknown keys, duplicate keys, wrong types and names of nothing are errors, all reported at "
         "once as\n"
-        "\\fIfile\\fR:\\fIline\\fR:\\fIcolumn\\fR: \\fImessage\\fR by\n.BR sallyport (1)\n\\fBcheck\\fR.\n"
+        "\\fIfile\\fR:\\fIline\\fR:\\fIcolumn\\fR: \\fImessage\\fR by\n.BR sallyport (8)\n\\fBcheck\\fR.\n"
         "Anchors, aliases, tags, merge keys and more than one document are refused, and so is a file larger than 1 MiB.\n"
         ".PP\nPaths are relative to the file. A file that holds a secret must not be open to others: mode 0600.\n"
         ".PP\nDurations are written 20ms, 5s, 10m, 2h, 7d; sizes 64KiB, 8MiB; rates 10/s, 600/min, 1000/h;\n"
@@ -167,7 +167,7 @@ int sp_config_manual(struct sp_buffer *out) {
                                "routes:\n"
                                "  \\- {name: api, path: /v1/, authenticate: [api_key], limits: [per\\-caller], pool: llama}\n"
                                ".fi\n"
-                               ".SH SEE ALSO\n.BR sallyport (1)\n";
+                               ".SH SEE ALSO\n.BR sallyport (8),\n.BR sallyport\\-key (1)\n";
     int failed = sp_buffer_append_span(out, sp_span_text(head));
     if (!failed)
         failed = put_record(out, &sp_config_record);

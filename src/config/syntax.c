@@ -122,10 +122,35 @@ const char *sp_check_server_url(struct sp_span text) {
     return sp_span_eq(url.scheme, SP_SPAN("http")) ? NULL : "expected a URL that begins with http://";
 }
 
-const char *sp_check_local_file(struct sp_span text) {
-    if (sp_span_starts(text, SP_SPAN("https://")) || sp_span_starts(text, SP_SPAN("http://")))
-        return "a URL is not yet supported here; fetch the key set and give the file";
-    return NULL;
+bool sp_is_http_url(struct sp_span text) {
+    return sp_span_starts(text, SP_SPAN("https://")) || sp_span_starts(text, SP_SPAN("http://"));
+}
+
+/* Keys and answers that came over an open network would be anybody's to choose. */
+const char *sp_check_fetched_url(struct sp_span text) {
+    const char *query = text.len ? memchr(text.at, '?', text.len) : NULL;
+    struct sp_url url;
+    if (text.len && memchr(text.at, '#', text.len))
+        return "take the fragment (#) off the URL";
+    for (size_t i = 0; i < text.len; i++)
+        if (!is_visible(text.at[i]))
+            return "a URL holds no blanks and no non-ASCII characters";
+    const char *problem = sp_url_parse(query ? sp_span(text.at, (size_t)(query - text.at)) : text, &url);
+    if (problem)
+        return problem;
+    if (sp_span_eq(url.scheme, SP_SPAN("https")) || (sp_span_eq(url.scheme, SP_SPAN("http")) && sp_is_loopback(url.host)))
+        return NULL;
+    return "expected https://; http:// only to this machine (127.0.0.1, [::1] or localhost)";
+}
+
+const char *sp_check_jwks(struct sp_span text) { return sp_is_http_url(text) ? sp_check_fetched_url(text) : NULL; }
+
+/* Without blanks, so that an issuer and a subject side by side can only be read in one way. */
+const char *sp_check_issuer_name(struct sp_span text) {
+    bool fits = text.len > 0 && text.len <= 512;
+    for (size_t i = 0; fits && i < text.len; i++)
+        fits = is_visible(text.at[i]);
+    return fits ? NULL : "an issuer is a URL, or other visible ASCII text without blanks";
 }
 
 /* ---- HTTP ---- */

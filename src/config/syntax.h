@@ -14,6 +14,7 @@ struct sp_url {
 /* scheme://host[:port][/path]. NULL, or what is wrong as the rest of a sentence that begins with the key and a colon. */
 const char *sp_url_parse(struct sp_span text, struct sp_url *ret) SP_MUST_USE;
 
+bool sp_is_http_url(struct sp_span text); /* begins like one */
 bool sp_is_host(struct sp_span host, bool bracketed); /* a name, an IPv4 address; an IPv6 address when bracketed */
 bool sp_is_literal_or_localhost(struct sp_span host); /* needs no resolver */
 bool sp_is_loopback(struct sp_span host);

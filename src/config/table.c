@@ -132,22 +132,29 @@ static const struct sp_field claims_fields[] = {
 static const struct sp_record claims = RECORD(claims_fields, struct sp_claims_config, .name = "claims");
 
 static const struct sp_field introspection_fields[] = {
-    {"url", SP_KIND_TEXT, SP_REQUIRED, UNPLACED, .about = "the issuer's introspection endpoint"},
-    {"client_id", SP_KIND_TEXT, SP_REQUIRED, UNPLACED, .about = "who we are there"},
-    {"client_secret_file", SP_KIND_FILE, SP_REQUIRED | SP_SECRET | SP_ONE_LINE, UNPLACED, .about = "file with our secret there"},
-    {"cache", SP_KIND_DURATION, 0, "30s", UNPLACED, .about = "how long an answer is remembered"},
+    {"url", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_introspection_config, url), .check = sp_check_fetched_url,
+     .about = "the issuer's introspection endpoint: https://, or http:// to this machine"},
+    {"client_id", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_introspection_config, client_id), .check = sp_check_plain_name,
+     .about = "who we are there"},
+    {"client_secret_file", SP_KIND_FILE, SP_REQUIRED | SP_SECRET | SP_FOR_CONTROL | SP_ONE_LINE,
+     AT(struct sp_introspection_config, client_secret_file), CONTENTS(struct sp_introspection_config, client_secret),
+     .about = "file with our secret there, readable by its owner only"},
+    {"cache", SP_KIND_DURATION, SP_SECONDS, "30s", AT(struct sp_introspection_config, cache_s), .min = 1000, .max = 60 * MINUTE_MS,
+     .about = "how long an answer is remembered, never beyond the token's exp; a token withdrawn meanwhile is good until then"},
 };
-static const struct sp_record introspection = RECORD(introspection_fields, struct sp_issuer_config, .name = "introspection");
+static const struct sp_record introspection = RECORD(introspection_fields, struct sp_introspection_config, .name = "introspection");
 
 static const struct sp_field issuer_fields[] = {
-    {"issuer", SP_KIND_TEXT, SP_REQUIRED | SP_PLACED, AT(struct sp_issuer_config, issuer), .check = sp_check_not_empty,
-     .about = "must equal the token's iss"},
+    {"issuer", SP_KIND_TEXT, SP_REQUIRED | SP_PLACED, AT(struct sp_issuer_config, issuer), .check = sp_check_issuer_name,
+     .about = "must equal the token's iss, and what discovery finds, to the letter"},
     {"audience", SP_KIND_TEXTS, SP_REQUIRED, AT(struct sp_issuer_config, audience), .min = 1, .check = sp_check_not_empty,
      .about = "one of these must be in the token's aud"},
-    {"jwks", SP_KIND_FILE, SP_PLACED, AT(struct sp_issuer_config, jwks), CONTENTS(struct sp_issuer_config, jwks_json),
-     .check = sp_check_local_file, .check_contents = sp_check_key_set,
-     .about = "file with the issuer's JSON Web Key Set; a URL, or finding it by discovery, is not yet supported"},
-    {"ca", SP_KIND_FILE, SP_LATER, AT(struct sp_issuer_config, ca), CONTENTS(struct sp_issuer_config, ca_pem),
+    {"jwks", SP_KIND_FILE, SP_PLACED | SP_OR_URL, AT(struct sp_issuer_config, jwks), CONTENTS(struct sp_issuer_config, jwks_json),
+     .check = sp_check_jwks, .check_contents = sp_check_key_set,
+     .about = "the issuer's JSON Web Key Set: a file, or a URL (https://, or http:// to this machine); left out: found by discovery "
+              "(OpenID Connect Discovery, RFC 8414). What is fetched is refreshed as its Cache-Control says, every 5 minutes to 24 hours, "
+              "and serves for 24 hours while the issuer cannot be reached"},
+    {"ca", SP_KIND_FILE, 0, AT(struct sp_issuer_config, ca), CONTENTS(struct sp_issuer_config, ca_pem),
      .about = "PEM file: whom to trust when fetching; left out: the system's"},
     {"algorithms", SP_KIND_CHOICES, 0, "[RS256, PS256, ES256, EdDSA]", AT(struct sp_issuer_config, algorithms), .min = 1,
      .choices = algorithms, .about = "which signatures are accepted; HS256 only with secret_file"},
@@ -162,10 +169,11 @@ static const struct sp_field issuer_fields[] = {
      .about = "since iat"},
     {"types", SP_KIND_TEXTS, 0, "[at+jwt, JWT]", AT(struct sp_issuer_config, types), .min = 1, .check = sp_check_not_empty,
      .about = "accepted typ; JWT also stands for an absent one"},
-    {"introspection", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &introspection, .about = "for opaque tokens (RFC 7662)"},
+    {"introspection", SP_KIND_RECORD, 0, AT(struct sp_issuer_config, introspection), .record = &introspection,
+     .about = "for opaque tokens (RFC 7662), on routes that take jwt; of several issuers the first that knows the token decides"},
     {"fingerprint", SP_KIND_HEX, SP_HIDDEN | SP_REQUIRED, AT(struct sp_issuer_config, fingerprint)},
 };
-static const struct sp_record issuer = RECORD(issuer_fields, struct sp_issuer_config, .name = "issuer");
+static const struct sp_record issuer = RECORD(issuer_fields, struct sp_issuer_config, .name = "issuer", .finish = sp_finish_issuer);
 
 static const struct sp_field key_fields[] = {
     {"id", SP_KIND_ID, SP_REQUIRED, AT(struct sp_api_key_config, id), .about = "the public part of the key"},
@@ -322,7 +330,7 @@ static const struct sp_record model = RECORD(model_fields, struct sp_config, .na
 
 static const struct sp_choice authentications[] = {NOW("none", SP_AUTHENTICATE_NONE), NOW("jwt", SP_AUTHENTICATE_JWT),
                                                    NOW("api_key", SP_AUTHENTICATE_API_KEY),
-                                                   LATER("client_certificate", SP_AUTHENTICATE_CERTIFICATE), END};
+                                                   NOW("client_certificate", SP_AUTHENTICATE_CERTIFICATE), END};
 static const struct sp_choice model_sources[] = {NOW("none", 0), LATER("body", 1), END};
 
 static const struct sp_field timeouts_fields[] = {
@@ -368,7 +376,8 @@ static const struct sp_field route_fields[] = {
      .about = "what the path begins with; exactly the path with a leading ="},
     {"methods", SP_KIND_TEXTS, 0, "[]", AT(struct sp_route_config, methods), .max = 32, .check = sp_check_method, .about = "empty: any"},
     {"authenticate", SP_KIND_CHOICES, SP_REQUIRED, AT(struct sp_route_config, authenticate), .min = 1, .choices = authentications,
-     .about = "which credentials are taken; none must be said, and alone"},
+     .about = "which credentials are taken; none must be said, and alone. A token or API key that is sent decides; client_certificate is "
+              "for requests without one, or for routes that take nothing else"},
     {"roles", SP_KIND_ROLES, 0, "[]", AT(struct sp_route_config, roles), .max = SP_ROLES_MAX,
      .about = "the caller must have one of these; empty: any authenticated caller"},
     {"scopes", SP_KIND_TEXTS, 0, "[]", AT(struct sp_route_config, scopes), .max = 64, .check = sp_check_plain_name,

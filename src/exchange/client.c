@@ -456,9 +456,11 @@ static void client_ready(void *owner, unsigned ready) {
     if (ready & SP_READY_FAILED) {
         if (client->state == SP_CLIENT_HANDSHAKE) {
             sp_service_count(client->service, SP_COUNTER_HANDSHAKES_FAILED, 1);
-            sp_debug("handshake with %s failed: %s", client->facts.address_text, sp_transport_problem(client->transport));
+            /* Who is refused for a certificate asks the operator why; everything else on the internet fails at TLS every second. */
+            enum sp_log_level level = sp_transport_refused_certificate(client->transport) ? SP_LOG_INFO : SP_LOG_DEBUG;
+            sp_log(level, "handshake with %s failed: %s", client->facts.address_text, sp_transport_problem(client->transport));
         }
-        sp_client_close(client, true);
+        sp_client_close(client, false); /* no reset, which could overtake the alert */
         return;
     }
     if (ready & SP_READY_OPEN)

@@ -1,10 +1,22 @@
 /* One request's credential fields → who is calling. Cheapest first: the bytes this connection sent last, then the cache of verified
  * tokens, then the signature. */
 #include "algorithm.h"
+#include "principal.h"
+#include "refused.h"
 #include "token.h"
 #include "token_cache.h"
 
 #include <openssl/crypto.h>
+
+#define KID_REFUSED_S 30 /* how long a kid that no fetch brought is not asked about again */
+
+/* What one call knows. */
+struct asking {
+    struct sp_identity *identity;
+    struct sp_token_cache *cache; /* NULL: none */
+    uint64_t now_s;
+    struct sp_auth_question *question; /* NULL: nothing can be asked */
+};
 
 static enum sp_auth_verdict say(const char **ret_reason, enum sp_auth_verdict verdict, const char *reason) {
     *ret_reason = reason;
@@ -64,6 +76,7 @@ void sp_auth_memory_clear(struct sp_auth_memory *memory) {
 static bool is_remembered(const struct sp_auth_memory *last, const struct sp_identity *identity, const struct sp_token_cache *cache,
                           struct sp_span credential, uint32_t accepted, uint64_t now_s) {
     return last->principal && last->identity == identity && last->generation == identity->serial && last->accepted == accepted &&
+           last->key_changes == sp_key_changes() &&
            last->epoch == (cache ? sp_token_cache_epoch(cache) : 0) && last->length == credential.len &&
            (last->principal->expires_at_s == 0 || last->principal->expires_at_s > now_s) &&
            CRYPTO_memcmp(last->bytes, credential.at, credential.len) == 0;
@@ -91,6 +104,7 @@ static void remember(struct sp_auth_memory *last, const struct sp_identity *iden
     last->length = (uint32_t)credential.len;
     last->identity = identity;
     last->generation = identity->serial;
+    last->key_changes = sp_key_changes();
     last->epoch = cache ? sp_token_cache_epoch(cache) : 0;
     last->accepted = accepted;
     last->principal = sp_principal_ref(principal);
@@ -119,36 +133,126 @@ static enum sp_auth_verdict check_api_key(const struct sp_identity *identity, st
     return SP_AUTH_OK;
 }
 
-static enum sp_auth_verdict check_jwt(struct sp_identity *identity, struct sp_token_cache *cache, struct sp_span token, uint64_t now_s,
-                                      struct sp_principal **ret, const char **ret_reason) {
+/* ---- Questions to issuers ---- */
+
+static uint64_t bit_of(unsigned issuer) { return UINT64_C(1) << (issuer & 63); }
+
+/* One question for all tokens of this issuer: are there newer keys? */
+static bool name_keys_question(const struct sp_issuer_config *issuer, uint8_t ret[32]) {
     uint8_t digest[SP_DIGEST_MAX];
+    if (!sp_digest(SP_SHA256, sp_span((const char *)&issuer->fingerprint, sizeof issuer->fingerprint), digest))
+        return false;
+    memcpy(ret, digest, 32);
+    return true;
+}
+
+static bool name_token_question(const struct sp_issuer_config *issuer, const uint8_t token_digest[32], uint8_t ret[32]) {
+    uint8_t digest[SP_DIGEST_MAX], both[sizeof issuer->fingerprint + 32];
+    memcpy(both, &issuer->fingerprint, sizeof issuer->fingerprint);
+    memcpy(both + sizeof issuer->fingerprint, token_digest, 32);
+    if (!sp_digest(SP_SHA256, sp_span((const char *)both, sizeof both), digest))
+        return false;
+    memcpy(ret, digest, 32);
+    return true;
+}
+
+/* The key that would verify this token is not here: ask for newer ones, unless that was done, for this request or lately for this kid. */
+static enum sp_auth_verdict ask_for_keys(const struct asking *asking, const struct sp_issuer *issuer, const uint8_t missing[32],
+                                         const char **ret_reason) {
+    struct sp_auth_question *question = asking->question;
+    struct sp_refused *refused = asking->cache ? sp_token_cache_refused(asking->cache) : NULL;
+    unsigned index = (unsigned)(issuer - asking->identity->issuers);
+    if (!question || !refused || question->silent & bit_of(index) || sp_refused_has(refused, missing, asking->now_s))
+        return SP_AUTH_INVALID;
+    if (question->answered & bit_of(index)) {
+        sp_refused_add(refused, missing, asking->now_s + KID_REFUSED_S);
+        return SP_AUTH_INVALID;
+    }
+    question->kind = SP_QUESTION_KEYS;
+    question->issuer = index;
+    return name_keys_question(issuer->config, question->key) ? say(ret_reason, SP_AUTH_WAIT, "waits for keys") : SP_AUTH_INVALID;
+}
+
+/* Each issuer that has introspection, in order; who did not answer may be the one that knows it. */
+static enum sp_auth_verdict ask_about_token(const struct asking *asking, struct sp_span token, const uint8_t digest[32],
+                                            const char **ret_reason) {
+    const struct sp_config *config = asking->identity->config;
+    struct sp_auth_question *question = asking->question;
+    *ret_reason = "opaque token";
+    if (!question || !asking->cache)
+        return SP_AUTH_INVALID;
+    for (unsigned i = 0; i < config->n_issuers; i++) {
+        if (!config->issuers[i].introspection.url)
+            continue;
+        *ret_reason = question->reason ? question->reason : "token not active";
+        if ((question->answered | question->silent) & bit_of(i) || !name_token_question(&config->issuers[i], digest, question->key) ||
+            sp_refused_has(sp_token_cache_refused(asking->cache), question->key, asking->now_s))
+            continue;
+        question->kind = SP_QUESTION_TOKEN;
+        question->issuer = i;
+        question->token = token;
+        return say(ret_reason, SP_AUTH_WAIT, "waits for introspection");
+    }
+    return question->silent ? say(ret_reason, SP_AUTH_UNAVAILABLE, "introspection unavailable") : SP_AUTH_INVALID;
+}
+
+/* ---- Tokens ---- */
+
+static enum sp_auth_verdict check_token(const struct asking *asking, struct sp_span token, bool is_jwt, struct sp_principal **ret,
+                                        const char **ret_reason) {
+    uint8_t digest[SP_DIGEST_MAX], missing[32];
     const struct sp_issuer *issuer;
-    if (!cache || !sp_digest(SP_SHA256, token, digest))
-        return sp_jwt_check(identity, token, now_s, ret, &issuer, ret_reason);
-    struct sp_principal *known = sp_token_cache_find(cache, identity, digest, now_s);
+    if (!sp_digest(SP_SHA256, token, digest))
+        return say(ret_reason, SP_AUTH_INVALID, "out of memory");
+    struct sp_principal *known = asking->cache ? sp_token_cache_find(asking->cache, asking->identity, digest, asking->now_s) : NULL;
     if (known) {
         *ret = known;
         return SP_AUTH_OK;
     }
-    enum sp_auth_verdict verdict = sp_jwt_check(identity, token, now_s, ret, &issuer, ret_reason);
-    if (verdict == SP_AUTH_OK)
-        sp_token_cache_add(cache, identity, issuer, digest, *ret);
-    return verdict;
+    if (!is_jwt)
+        return ask_about_token(asking, token, digest, ret_reason);
+    enum sp_auth_verdict verdict = sp_jwt_check(asking->identity, token, asking->now_s, ret, &issuer, missing, ret_reason);
+    if (verdict == SP_AUTH_OK && asking->cache)
+        sp_token_cache_add(asking->cache, asking->identity, issuer, digest, *ret);
+    return verdict == SP_AUTH_WAIT ? ask_for_keys(asking, issuer, missing, ret_reason) : verdict;
 }
 
-static enum sp_auth_verdict check(struct sp_identity *identity, struct sp_token_cache *cache, struct sp_span credential, uint64_t now_s,
-                                  uint32_t *ret_kind, struct sp_principal **ret, const char **ret_reason) {
+static enum sp_auth_verdict check(const struct asking *asking, struct sp_span credential, uint32_t accepted, uint32_t *ret_kind,
+                                  struct sp_principal **ret, const char **ret_reason) {
     if (credential.len > SP_JWT_MAX)
         return say(ret_reason, SP_AUTH_INVALID, "too long");
     if (sp_span_starts(credential, SP_SPAN("sp_"))) {
         *ret_kind = SP_AUTHENTICATE_API_KEY;
-        return check_api_key(identity, credential, now_s, ret, ret_reason);
+        return check_api_key(asking->identity, credential, asking->now_s, ret, ret_reason);
     }
-    if (sp_jwt_looks_like_one(credential)) {
-        *ret_kind = SP_AUTHENTICATE_JWT;
-        return check_jwt(identity, cache, credential, now_s, ret, ret_reason);
-    }
-    return say(ret_reason, SP_AUTH_INVALID, "opaque token");
+    *ret_kind = SP_AUTHENTICATE_JWT;
+    struct asking unasked = *asking;
+    if (!(accepted & SP_AUTHENTICATE_JWT))
+        unasked.question = NULL; /* whatever came of it, it would not be taken here */
+    return check_token(&unasked, credential, sp_jwt_looks_like_one(credential), ret, ret_reason);
+}
+
+/* ---- Certificates ---- */
+
+static enum sp_auth_verdict check_certificate(const struct sp_certificate_credential *certificate, uint64_t now_s, struct sp_principal **ret,
+                                              const char **ret_reason) {
+    char key_id[SP_BASE64URL_LEN(SP_THUMBPRINT_LEN)];
+    if (certificate->not_after_s < now_s)
+        return say(ret_reason, SP_AUTH_EXPIRED, "expired certificate");
+    struct sp_principal like = {.kind = SP_CREDENTIAL_CERTIFICATE,
+                                .subject = certificate->name.len ? certificate->name : certificate->subject,
+                                .expires_at_s = certificate->not_after_s + 1};
+    if (like.subject.len == 0 || like.subject.len > SP_CERTIFICATE_NAME_MAX)
+        return say(ret_reason, SP_AUTH_INVALID, "a certificate without a name");
+    like.key_id = sp_span(key_id, sp_base64url(certificate->thumbprint, SP_THUMBPRINT_LEN, key_id));
+    if (sp_principal_new(&like, sp_span(NULL, 0), ret) < 0)
+        return say(ret_reason, SP_AUTH_INVALID, "out of memory");
+    return SP_AUTH_OK;
+}
+
+/* RFC 8705 §3: a token bound to a certificate is nobody else's. */
+static bool may_use(const struct sp_principal *principal, const struct sp_certificate_credential *certificate) {
+    return !principal->bound || (certificate && CRYPTO_memcmp(principal->thumbprint, certificate->thumbprint, SP_THUMBPRINT_LEN) == 0);
 }
 
 static enum sp_auth_verdict accept_nobody(const struct sp_identity *identity, struct sp_principal **ret, const char **ret_reason) {
@@ -158,12 +262,19 @@ static enum sp_auth_verdict accept_nobody(const struct sp_identity *identity, st
 
 enum sp_auth_verdict sp_identity_authenticate(struct sp_identity *identity, struct sp_token_cache *cache, struct sp_auth_memory *last,
                                               const struct sp_credentials *credentials, uint32_t accepted, uint64_t now_s,
-                                              struct sp_principal **ret, const char **ret_reason) {
+                                              struct sp_auth_question *question, struct sp_principal **ret, const char **ret_reason) {
+    const struct sp_certificate_credential *certificate = credentials->certificate;
     if (accepted == SP_AUTHENTICATE_NONE)
         return accept_nobody(identity, ret, ret_reason);
 
     struct sp_span credential;
-    enum sp_auth_verdict verdict = choose(credentials, &credential, ret_reason);
+    enum sp_auth_verdict verdict =
+        accepted == SP_AUTHENTICATE_CERTIFICATE ? say(ret_reason, SP_AUTH_NONE, "no certificate") : choose(credentials, &credential, ret_reason);
+    bool by_certificate = verdict == SP_AUTH_NONE && certificate && accepted & SP_AUTHENTICATE_CERTIFICATE;
+    if (by_certificate) {
+        credential = sp_span((const char *)certificate->thumbprint, SP_THUMBPRINT_LEN);
+        verdict = SP_AUTH_OK;
+    }
     if (verdict == SP_AUTH_NONE && accepted & SP_AUTHENTICATE_NONE)
         return accept_nobody(identity, ret, ret_reason);
     if (verdict != SP_AUTH_OK)
@@ -176,9 +287,19 @@ enum sp_auth_verdict sp_identity_authenticate(struct sp_identity *identity, stru
 
     uint32_t kind = 0;
     struct sp_principal *found = NULL;
-    verdict = check(identity, cache, credential, now_s, &kind, &found, ret_reason);
+    const struct asking asking = {.identity = identity, .cache = cache, .now_s = now_s, .question = question};
+    if (by_certificate) {
+        kind = SP_AUTHENTICATE_CERTIFICATE;
+        verdict = check_certificate(certificate, now_s, &found, ret_reason);
+    } else {
+        verdict = check(&asking, credential, accepted, &kind, &found, ret_reason);
+    }
     if (verdict != SP_AUTH_OK)
         return verdict;
+    if (!may_use(found, certificate)) {
+        sp_principal_unref(found);
+        return say(ret_reason, SP_AUTH_INVALID, "bound to another certificate");
+    }
     if (!(accepted & kind)) {
         sp_principal_unref(found);
         return say(ret_reason, SP_AUTH_NOT_HERE, "this kind of credential is not taken here");

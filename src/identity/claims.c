@@ -68,12 +68,12 @@ static enum sp_auth_verdict check_age(const struct sp_issuer_config *issuer, boo
     return SP_AUTH_OK;
 }
 
-static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, const json_t *claims, bool exp_required, uint64_t now_s,
                                         uint64_t *ret_expires_at_s, const char **ret_reason) {
     uint64_t exp = 0, nbf = 0, iat = 0, leeway = sp_min(issuer->leeway_s, (uint64_t)TIME_MAX);
     enum time_state has_exp = read_time(claims, "exp", &exp), has_nbf = read_time(claims, "nbf", &nbf);
     enum time_state has_iat = read_time(claims, "iat", &iat);
-    if (has_exp == TIME_ABSENT)
+    if (has_exp == TIME_ABSENT && exp_required)
         return refuse(ret_reason, "no exp");
     if (has_exp == TIME_WRONG || has_nbf == TIME_WRONG || has_iat == TIME_WRONG)
         return refuse(ret_reason, "malformed time");
@@ -82,12 +82,12 @@ static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, c
     if (has_iat == TIME_GIVEN && iat > now_s + leeway)
         return refuse(ret_reason, "issued in the future");
 
-    uint64_t expires_at_s = exp + leeway;
+    uint64_t expires_at_s = has_exp == TIME_GIVEN ? exp + leeway : UINT64_MAX;
     enum sp_auth_verdict verdict = check_age(issuer, has_iat == TIME_GIVEN, iat, exp, now_s, &expires_at_s, ret_reason);
     if (verdict != SP_AUTH_OK)
         return verdict;
     if (now_s >= expires_at_s) {
-        *ret_reason = now_s >= exp + leeway ? "expired" : "older than max_token_age";
+        *ret_reason = has_exp == TIME_GIVEN && now_s >= exp + leeway ? "expired" : "older than max_token_age";
         return SP_AUTH_EXPIRED;
     }
     *ret_expires_at_s = expires_at_s;
@@ -120,11 +120,34 @@ static bool is_for_us(const struct sp_issuer_config *issuer, const json_t *aud) 
     return found;
 }
 
-enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
-                                     uint64_t *ret_expires_at_s, const char **ret_reason) {
+static enum sp_auth_verdict check_claims(const struct sp_issuer_config *issuer, const json_t *claims, bool exp_required, uint64_t now_s,
+                                         uint64_t *ret_expires_at_s, const char **ret_reason) {
     if (!is_for_us(issuer, json_object_get(claims, "aud")))
         return refuse(ret_reason, "audience");
-    return check_times(issuer, claims, now_s, ret_expires_at_s, ret_reason);
+    return check_times(issuer, claims, exp_required, now_s, ret_expires_at_s, ret_reason);
+}
+
+enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+                                     uint64_t *ret_expires_at_s, const char **ret_reason) {
+    return check_claims(issuer, claims, true, now_s, ret_expires_at_s, ret_reason);
+}
+
+enum sp_auth_verdict sp_claims_check_answer(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+                                            uint64_t *ret_expires_at_s, const char **ret_reason) {
+    return check_claims(issuer, claims, false, now_s, ret_expires_at_s, ret_reason);
+}
+
+/* ---- Confirmation ---- */
+
+/* The one method that is known is a certificate's thumbprint; beside it nothing may stand that somebody else might have to check. */
+static bool read_confirmation(const json_t *cnf, struct sp_principal *like) {
+    struct sp_span text;
+    if (!cnf)
+        return true;
+    if (!json_is_object(cnf) || json_object_size(cnf) != 1 || !sp_json_text(json_object_get(cnf, "x5t#S256"), &text))
+        return false;
+    like->bound = sp_base64url_decode(text, like->thumbprint, sizeof like->thumbprint) == (ssize_t)sizeof like->thumbprint;
+    return like->bound;
 }
 
 /* ---- Names: decoding never makes JSON text longer, so what came in one token fits. ---- */
@@ -192,6 +215,8 @@ enum sp_auth_verdict sp_claims_principal(const struct sp_config *config, const s
     const json_t *tenant = find(claims, issuer->claims.tenant);
     if (tenant && !json_is_null(tenant) && (!sp_json_text(tenant, &like.tenant) || !sp_plain_text(like.tenant, SP_CLAIM_TEXT_MAX)))
         return refuse(ret_reason, "tenant");
+    if (!read_confirmation(json_object_get(claims, "cnf"), &like))
+        return refuse(ret_reason, "confirmation");
     if (!read_roles(find(claims, issuer->claims.roles), &roles))
         return refuse(ret_reason, "roles");
     if (!read_scopes(find(claims, issuer->claims.scopes), &scopes))

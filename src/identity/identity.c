@@ -34,12 +34,19 @@ static int read_key_set(struct sp_issuer *issuer, char **ret_error) {
         return 0;
     const char *at = where(&config->jwks, &config->issuer), *name = config->jwks.text ? config->jwks.text : "jwks";
     _cleanup_(sp_free_pointer) char *wrong = NULL;
-    int r = sp_key_set_parse(sp_span_text(config->jwks_json), config->algorithms, &wrong, &issuer->keys);
+    struct sp_key_set *set = NULL;
+    uint64_t stamp;
+    int r = sp_key_set_parse(sp_span_text(config->jwks_json), config->algorithms, &wrong, &set);
     if (r == -EINVAL)
         return explain(ret_error, "%s: %s: %s", at, name, wrong);
-    if (r < 0)
+    if (r == 0)
+        r = sp_key_stamp(sp_span_text(config->jwks_json), &stamp);
+    if (r < 0) {
+        sp_key_set_free(set);
         return r;
-    if (sp_key_set_count(issuer->keys) == 0 && !config->secret)
+    }
+    sp_issuer_keys_put(issuer->keys, set, stamp);
+    if (sp_key_set_count(set) == 0 && !config->secret)
         return explain(ret_error, "%s: %s: no key in it fits the issuer's algorithms", at, name);
     return 0;
 }
@@ -55,19 +62,6 @@ static int read_secret(struct sp_issuer *issuer, char **ret_error) {
     return r;
 }
 
-/* A verified token stays verified while neither the configuration nor the keys of its issuer change. */
-static int fingerprint(struct sp_issuer *issuer) {
-    uint8_t keys[SP_DIGEST_MAX], both[SP_DIGEST_MAX], input[sizeof issuer->fingerprint + SP_SHA256_LEN];
-    if (!sp_digest(SP_SHA256, sp_span_text(issuer->config->jwks_json), keys))
-        return -ENOMEM;
-    memcpy(input, &issuer->config->fingerprint, sizeof issuer->fingerprint);
-    memcpy(input + sizeof issuer->fingerprint, keys, SP_SHA256_LEN);
-    if (!sp_digest(SP_SHA256, sp_span((const char *)input, sizeof input), both))
-        return -ENOMEM;
-    memcpy(&issuer->fingerprint, both, sizeof issuer->fingerprint);
-    return 0;
-}
-
 static int add_issuer(struct sp_identity *identity, const struct sp_issuer_config *config, char **ret_error) {
     struct sp_span name = sp_span_text(config->issuer.text);
     if (sp_identity_issuer(identity, name))
@@ -75,10 +69,11 @@ static int add_issuer(struct sp_identity *identity, const struct sp_issuer_confi
     struct sp_issuer *issuer = &identity->issuers[identity->n_issuers++];
     issuer->config = config;
     issuer->name = name;
+    issuer->keys = sp_issuer_keys_new();
+    if (!issuer->keys)
+        return -ENOMEM;
     int r = read_key_set(issuer, ret_error);
-    if (r == 0)
-        r = read_secret(issuer, ret_error);
-    return r < 0 ? r : fingerprint(issuer);
+    return r < 0 ? r : read_secret(issuer, ret_error);
 }
 
 static int add_issuers(struct sp_identity *identity, char **ret_error) {
@@ -148,7 +143,7 @@ static int add_keys(struct sp_identity *identity, char **ret_error) {
 
 static void identity_free(struct sp_identity *identity) {
     for (size_t i = 0; i < identity->n_issuers; i++) {
-        sp_key_set_free(identity->issuers[i].keys);
+        sp_issuer_keys_unref(identity->issuers[i].keys);
         sp_bound_key_free(identity->issuers[i].secret);
     }
     for (size_t i = 0; i < identity->n_known_keys; i++)
@@ -207,13 +202,6 @@ int sp_identity_new(struct sp_config *config, char **ret_error, struct sp_identi
 const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name) {
     for (size_t i = 0; i < identity->n_issuers; i++)
         if (sp_span_eq(identity->issuers[i].name, name))
-            return &identity->issuers[i];
-    return NULL;
-}
-
-const struct sp_issuer *sp_identity_fingerprint(const struct sp_identity *identity, uint64_t wanted) {
-    for (size_t i = 0; i < identity->n_issuers; i++)
-        if (identity->issuers[i].fingerprint == wanted)
             return &identity->issuers[i];
     return NULL;
 }

@@ -120,10 +120,12 @@ int sp_key_set_parse(struct sp_span jwks, uint32_t algorithms, char **ret_error,
     return r;
 }
 
+const char sp_key_unknown[] = "unknown key";
+
 struct sp_bound_key *sp_key_set_pick(const struct sp_key_set *set, enum sp_jwt_algorithm algorithm, struct sp_span kid,
                                      const char **ret_wrong) {
     struct sp_bound_key *found = NULL;
-    *ret_wrong = "unknown key";
+    *ret_wrong = sp_key_unknown;
     for (size_t i = 0; i < set->count; i++) {
         struct sp_bound_key *key = set->keys[i];
         if (key->algorithm != algorithm || (kid.len && !sp_span_eq(sp_bound_key_kid(key), kid)))

@@ -24,6 +24,7 @@ struct sp_jwk {
 int sp_jwk_read(const json_t *jwk, const char **ret_wrong, struct sp_jwk *ret) SP_MUST_USE;
 
 /* ---- A set of them ---- */
+extern const char sp_key_unknown[]; /* what is wrong when another set might have the key */
 /* The key that fits: of this algorithm, and with this kid unless the token names none. NULL with *ret_wrong. */
 struct sp_bound_key *sp_key_set_pick(const struct sp_key_set *set, enum sp_jwt_algorithm algorithm, struct sp_span kid,
                                      const char **ret_wrong);

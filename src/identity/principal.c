@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#define ACCOUNT_WORDS_MAX 8 /* the kind and a blank */
+
 struct record {
     struct sp_principal principal;
     struct sp_span role_names;
@@ -19,8 +21,27 @@ static struct sp_span keep(char **at, struct sp_span text) {
     return kept;
 }
 
+/* An issuer's name holds no blank: what stands before the first one is the issuer, all after it the subject. */
+static struct sp_span write_account(char **at, const struct sp_principal *like) {
+    static const char *const kinds[] = {[SP_CREDENTIAL_NONE] = "",
+                                        [SP_CREDENTIAL_API_KEY] = "key:",
+                                        [SP_CREDENTIAL_JWT] = "jwt:",
+                                        [SP_CREDENTIAL_OPAQUE] = "jwt:",
+                                        [SP_CREDENTIAL_CERTIFICATE] = "cert:"};
+    struct sp_span kind = sp_span_text(kinds[like->kind]), blank = like->issuer.len ? SP_SPAN(" ") : SP_SPAN("");
+    char *begin = *at;
+    if (kind.len == 0)
+        return (struct sp_span){"", 0};
+    (void)keep(at, kind);
+    (void)keep(at, like->issuer);
+    (void)keep(at, blank);
+    (void)keep(at, like->subject);
+    return sp_span(begin, (size_t)(*at - begin));
+}
+
 int sp_principal_new(const struct sp_principal *like, struct sp_span role_names, struct sp_principal **ret) {
-    size_t len = like->subject.len + like->tenant.len + like->key_id.len + like->issuer.len + like->scopes.len + role_names.len;
+    size_t len = 2 * (like->subject.len + like->issuer.len) + like->tenant.len + like->key_id.len + like->scopes.len + role_names.len;
+    len += ACCOUNT_WORDS_MAX;
     struct record *record = malloc(sizeof *record + len);
     if (!record)
         return -ENOMEM;
@@ -28,6 +49,7 @@ int sp_principal_new(const struct sp_principal *like, struct sp_span role_names,
     record->principal = *like;
     record->principal.refs = 1;
     record->principal.subject = keep(&at, like->subject);
+    record->principal.account = write_account(&at, like);
     record->principal.tenant = keep(&at, like->tenant);
     record->principal.key_id = keep(&at, like->key_id);
     record->principal.issuer = keep(&at, like->issuer);

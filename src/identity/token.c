@@ -96,20 +96,37 @@ static const char *check_type(const struct jwt *jwt, const struct sp_issuer_conf
 
 static const char *check_signature(const struct jwt *jwt, const struct sp_issuer *issuer) {
     struct sp_bound_key *key = NULL;
-    const char *wrong = "unknown key";
+    const char *wrong = sp_key_unknown;
     if (!(issuer->config->algorithms & 1u << jwt->algorithm))
         return "algorithm not allowed";
     if (sp_algorithm(jwt->algorithm)->kind == SP_KEY_SECRET)
         key = issuer->secret;
-    else if (issuer->keys)
-        key = sp_key_set_pick(issuer->keys, jwt->algorithm, jwt->kid, &wrong);
+    else if (issuer->keys->set)
+        key = sp_key_set_pick(issuer->keys->set, jwt->algorithm, jwt->kid, &wrong);
     if (!key)
         return wrong;
     return sp_bound_key_verify(key, jwt->signed_text, sp_span((const char *)jwt->signature, jwt->signature_len)) ? NULL : "signature";
 }
 
+/* Which key is missing: a hash of the issuer and the kid, each after its length. */
+static bool name_missing(const struct sp_issuer *issuer, struct sp_span kid, uint8_t ret[32]) {
+    uint8_t digest[SP_DIGEST_MAX];
+    char text[16 + SP_KID_MAX + SP_JWT_MAX];
+    uint64_t lengths[2] = {issuer->name.len, kid.len};
+    if (issuer->name.len > SP_JWT_MAX)
+        return false;
+    memcpy(text, lengths, sizeof lengths);
+    memcpy(text + sizeof lengths, issuer->name.at, issuer->name.len);
+    if (kid.len)
+        memcpy(text + sizeof lengths + issuer->name.len, kid.at, kid.len);
+    if (!sp_digest(SP_SHA256, sp_span(text, sizeof lengths + issuer->name.len + kid.len), digest))
+        return false;
+    memcpy(ret, digest, 32);
+    return true;
+}
+
 enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span token, uint64_t now_s, struct sp_principal **ret,
-                                  const struct sp_issuer **ret_issuer, const char **ret_reason) {
+                                  const struct sp_issuer **ret_issuer, uint8_t ret_missing[32], const char **ret_reason) {
     _cleanup_(release) struct jwt jwt;
     jwt.header = jwt.claims = NULL;
     jwt.kid = sp_span(NULL, 0);
@@ -128,7 +145,9 @@ enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span t
         wrong = check_signature(&jwt, issuer);
     if (wrong) {
         *ret_reason = wrong;
-        return SP_AUTH_INVALID;
+        bool fetchable = wrong == sp_key_unknown && issuer->config->fetches_keys && name_missing(issuer, jwt.kid, ret_missing);
+        *ret_issuer = issuer;
+        return fetchable ? SP_AUTH_WAIT : SP_AUTH_INVALID;
     }
 
     struct sp_principal like = {.kind = SP_CREDENTIAL_JWT, .key_id = jwt.kid, .issuer = issuer->name};
@@ -144,5 +163,7 @@ enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span t
 enum sp_auth_verdict sp_jwt_verify(struct sp_identity *identity, struct sp_span token, uint64_t now_s, struct sp_principal **ret,
                                    const char **ret_reason) {
     const struct sp_issuer *issuer;
-    return sp_jwt_check(identity, token, now_s, ret, &issuer, ret_reason);
+    uint8_t missing[32];
+    enum sp_auth_verdict verdict = sp_jwt_check(identity, token, now_s, ret, &issuer, missing, ret_reason);
+    return verdict == SP_AUTH_WAIT ? SP_AUTH_INVALID : verdict;
 }

@@ -2,6 +2,7 @@
 #include "token_cache.h"
 
 #include "principal.h"
+#include "refused.h"
 
 #include <errno.h>
 
@@ -12,7 +13,9 @@ struct entry {
     struct sp_list used; /* most recently used first */
     uint8_t digest[32];
     uint64_t fingerprint; /* of the issuer it was verified for */
+    uint64_t key_stamp;   /* of the key set it was verified with; 0: with none */
     uint64_t serial;      /* of the identity its roles were mapped with */
+    uint64_t key_changes; /* when it was last looked at whether it still stands */
     size_t heap_at;
     struct sp_principal *principal;
 };
@@ -23,6 +26,7 @@ struct sp_token_cache {
     struct entry **heap; /* binary, the earliest to expire at 0; map.count entries */
     size_t max;
     uint64_t epoch;
+    struct sp_refused *refused;
 };
 
 /* ---- The heap ---- */
@@ -112,8 +116,10 @@ struct sp_principal *sp_token_cache_find(struct sp_token_cache *cache, const str
     if (!entry)
         return NULL;
     bool current = entry->principal->expires_at_s > now_s;
-    if (current && entry->serial != identity->serial)
-        current = sp_identity_fingerprint(identity, entry->fingerprint) && map_roles_anew(entry, identity);
+    if (current && (entry->serial != identity->serial || entry->key_changes != sp_key_changes())) {
+        current = sp_identity_vouches(identity, entry->fingerprint, entry->key_stamp) && map_roles_anew(entry, identity);
+        entry->key_changes = sp_key_changes();
+    }
     if (!current) {
         drop(cache, entry);
         return NULL;
@@ -140,7 +146,9 @@ void sp_token_cache_add(struct sp_token_cache *cache, const struct sp_identity *
         return;
     }
     memcpy(entry->digest, digest, sizeof entry->digest);
-    entry->fingerprint = issuer->fingerprint;
+    entry->fingerprint = issuer->config->fingerprint;
+    entry->key_stamp = principal->kind == SP_CREDENTIAL_OPAQUE ? 0 : issuer->keys->stamp;
+    entry->key_changes = sp_key_changes();
     entry->serial = identity->serial;
     entry->principal = sp_principal_ref(principal);
     sp_list_prepend(&cache->used, &entry->used);
@@ -154,7 +162,10 @@ int sp_token_cache_new(size_t max_tokens, struct sp_token_cache **ret) {
         return -ENOMEM;
     cache->max = sp_max(max_tokens, (size_t)1);
     cache->heap = calloc(cache->max, sizeof *cache->heap);
-    if (!cache->heap) {
+    cache->refused = sp_refused_new();
+    if (!cache->heap || !cache->refused) {
+        free(cache->heap);
+        free(cache->refused);
         free(cache);
         return -ENOMEM;
     }
@@ -175,9 +186,11 @@ void sp_token_cache_free(struct sp_token_cache *cache) {
         return;
     sp_token_cache_empty(cache);
     sp_map_free(&cache->map);
+    free(cache->refused);
     free(cache->heap);
     free(cache);
 }
 
 size_t sp_token_cache_count(const struct sp_token_cache *cache) { return cache->map.count; }
+struct sp_refused *sp_token_cache_refused(struct sp_token_cache *cache) { return cache->refused; }
 uint64_t sp_token_cache_epoch(const struct sp_token_cache *cache) { return cache->epoch; }

@@ -11,6 +11,8 @@ struct sp_principal *sp_token_cache_find(struct sp_token_cache *cache, const str
 /* Remembers it, taking a reference; forgets another if full. Out of memory: does not. */
 void sp_token_cache_add(struct sp_token_cache *cache, const struct sp_identity *identity, const struct sp_issuer *issuer,
                         const uint8_t digest[32], struct sp_principal *principal);
+struct sp_refused;
+struct sp_refused *sp_token_cache_refused(struct sp_token_cache *cache); /* the cache's */
 /* Grows with every sp_token_cache_empty(): what was derived from the cache before no longer counts. */
 uint64_t sp_token_cache_epoch(const struct sp_token_cache *cache);
 

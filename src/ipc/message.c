@@ -26,6 +26,8 @@ const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
     {SP_MSG_HEARTBEAT, "heartbeat", W | C, S, NOTHING, 0, 0},
     {SP_MSG_ADDRESSES, "addresses", C, W, ONLY(struct sp_msg_addresses), 0, 0},
     {SP_MSG_HEALTH, "health", C, W, ONLY(struct sp_msg_health), 0, 0},
+    {SP_MSG_REVOKED, "revoked keys", S | W, S | W, sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key),
+     sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key), 0, 0},
     {SP_MSG_ADMIN_REQUEST, "admin request", C, S, ONLY(struct sp_msg_admin_request), 0, 0},
     {SP_MSG_ADMIN_ANSWER, "admin answer", S, C, sizeof(struct sp_msg_admin_answer), SP_MESSAGE_MAX - sizeof(struct sp_frame_header), 0, 0},
     {SP_MSG_STATUS, "status", S, C, sizeof(struct sp_msg_status),
@@ -39,7 +41,8 @@ _Static_assert(sizeof(struct sp_msg_start) == 6 * 4 + 3 * 8, "start has no paddi
 _Static_assert(sizeof(struct sp_msg_ticket_keys) == 8 + 3 * SP_TICKET_KEY_LEN, "ticket keys have no padding");
 _Static_assert(sizeof(struct sp_msg_verdict) == 16, "verdict has no padding");
 _Static_assert(sizeof(struct sp_msg_addresses) == 8 + 256, "addresses have no padding");
-_Static_assert(sizeof(struct sp_msg_admin_request) == 16, "admin request has no padding");
+_Static_assert(sizeof(struct sp_msg_revoked) == 8 && sizeof(struct sp_msg_revoked_key) == 16, "revoked keys have no padding");
+_Static_assert(sizeof(struct sp_msg_admin_request) == 24, "admin request has no padding");
 _Static_assert(sizeof(struct sp_msg_admin_answer) == 16, "admin answer has no padding");
 _Static_assert(sizeof(struct sp_msg_status) == 16, "status has no padding");
 _Static_assert(sizeof(struct sp_msg_process) == 24, "process has no padding");

@@ -190,12 +190,12 @@ static enum found seize(struct attempt *attempt, struct sp_local_store *store) {
     return FOUND;
 }
 
-static bool finish(struct attempt *attempt, uint64_t full_at, uint64_t *ret_word) {
+static bool finish(struct attempt *attempt, uint64_t full_at) {
     uint64_t key = attempt->overflow ? UINT64_C(1) << ROW_BITS | attempt->bucket.row : attempt->bucket.key;
-    *ret_word = word_of(attempt->policy.tag, full_at);
-    if (attempt->seen.key == key && attempt->seen.word == *ret_word)
+    uint64_t word = word_of(attempt->policy.tag, full_at);
+    if (attempt->seen.key == key && attempt->seen.word == word)
         return true;
-    return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = *ret_word});
+    return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = word});
 }
 
 static struct attempt begin(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
@@ -238,9 +238,8 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
     if (!look(&attempt))
         return -ENOENT;
     bool present = attempt.cell && !attempt.overflow;
-    uint64_t word;
     if (present && tag_of(attempt.seen.word) != attempt.policy.tag)
-        (void)finish(&attempt, attempt.full_at, &word); /* it accrues at the new rate from now on, even if nobody takes */
+        (void)finish(&attempt, attempt.full_at); /* it accrues at the new rate from now on, even if nobody takes */
     describe(&attempt.policy, attempt.now, attempt.full_at, cost, admits(&attempt, cost), ret);
     if (ret_present)
         *ret_present = present;
@@ -270,8 +269,12 @@ int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, u
         bool fits = admits(&attempt, cost);
         bool as_it_was = tag_of(attempt.seen.word) == attempt.policy.tag;
         uint64_t full_at = fits ? sp_max(attempt.full_at, attempt.now) + cost * attempt.policy.cost : attempt.full_at;
-        struct sp_local_taken taken = {.bucket = bucket, .cost = cost, .overflow = attempt.overflow};
-        if ((fits || !as_it_was) && !finish(&attempt, full_at, &taken.word))
+        struct sp_local_taken taken = {.bucket = bucket,
+                                       .cost = cost,
+                                       .until = attempt.now + cost * attempt.policy.cost,
+                                       .tag = attempt.policy.tag,
+                                       .overflow = attempt.overflow};
+        if ((fits || !as_it_was) && !finish(&attempt, full_at))
             continue;
         if (fits && attempt.overflow && !overflow_stands(store, &attempt, &taken))
             continue;
@@ -292,8 +295,8 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
         struct sp_local_policy policy;
         if (!sp_local_current(row, &policy) || (!taken->overflow && seen.key != taken->bucket.key))
             return;
-        /* Until the instant that the take left behind, the bucket cannot have been full, so the take is still in its level. */
-        if (units_of(store->clock_us()) >= instant_of(taken->word) || tag_of(seen.word) != tag_of(taken->word) || policy.tag != tag_of(taken->word))
+        /* Once the bucket may have been full, the take is no longer in its level: giving back would be a gift. */
+        if (units_of(store->clock_us()) >= taken->until || tag_of(seen.word) != taken->tag || policy.tag != taken->tag)
             return;
         uint64_t given = taken->cost * policy.cost;
         uint64_t full_at = instant_of(seen.word) - sp_min(given, instant_of(seen.word));
@@ -310,8 +313,7 @@ void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket buck
         enum found found = seize(&attempt, store);
         if (found == NO_POLICY || attempt.overflow)
             return;
-        uint64_t word;
-        if (found == FOUND && finish(&attempt, attempt.now + units_of(full_in_us), &word))
+        if (found == FOUND && finish(&attempt, attempt.now + units_of(full_in_us)))
             return;
     }
 }

@@ -29,7 +29,8 @@ struct sp_local_bucket {
 /* What a take changed, to give it back. */
 struct sp_local_taken {
     struct sp_local_bucket bucket;
-    uint64_t cost, word;
+    uint64_t cost, until; /* until: this take alone has kept the bucket from being full so long, whatever others gave back */
+    unsigned tag;
     bool overflow;
 };
 

@@ -201,7 +201,8 @@ void sp_backend_keep(struct sp_backend *backend) {
     struct sp_server *server = backend->server;
     /* A server no longer named has no use for it, and one that was given the slot since must never get it. */
     bool wanted = server->config && !server->down && sp_server_is(server, backend->config);
-    bool usable = sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) && !sp_transport_readable(backend->transport);
+    bool usable =
+        sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) && !sp_transport_readable(backend->transport);
     if (!wanted || !usable) {
         sp_backend_close(backend, false);
         return;

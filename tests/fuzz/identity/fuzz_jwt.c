@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     struct sp_auth_memory last = {0};
     for (int i = 0; i < 2; i++) {
         enum sp_auth_verdict second =
-            sp_identity_authenticate(identity, NULL, &last, &fields, SP_AUTHENTICATE_JWT, KNOWN_NOW, &again, &reason_again);
+            sp_identity_authenticate(identity, NULL, &last, &fields, SP_AUTHENTICATE_JWT, KNOWN_NOW, NULL, &again, &reason_again);
         if ((second == SP_AUTH_OK) != (verdict == SP_AUTH_OK))
             abort();
         if (second == SP_AUTH_OK)

@@ -127,8 +127,7 @@ static const char contract[] = "version: 1\n"                                   
                                "tracing: {otlp: http://127.0.0.1:4318/v1/traces, sample: 0.01}\n";                              /* 120 */
 
 static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) {
-    ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them", "t:10:5: `client_ca` is not yet supported; remove it",
-                  "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
+    ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them", "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
                   "t:27:3: `sentinel` is not yet supported; remove it", "t:28:3: `cluster` is not yet supported; remove it",
                   "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:3: `ca` is not yet supported; remove it",
                   "t:33:3: `certificate` is not yet supported; remove it", "t:34:3: `key` is not yet supported; remove it",
@@ -153,10 +152,9 @@ static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) 
 
 static void other_values_that_are_not_yet_supported_are_refused_by_name(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS
-                  "    client_certificate: required\n    proxy_protocol: true\n    trusted_proxies: [10.0.0.0/8]\n" POOLS ROUTES,
-                  "t:5:25: `client_certificate: required` is not yet supported; remove it (possible now: none)",
-                  "t:6:21: `proxy_protocol` other than false is not yet supported; remove it",
-                  "t:7:22: `trusted_proxies` other than [] is not yet supported; remove it");
+                  "    client_certificate: required\n    client_ca: ca.pem\n    proxy_protocol: true\n    trusted_proxies: [10.0.0.0/8]\n" POOLS ROUTES,
+                  "t:7:21: `proxy_protocol` other than false is not yet supported; remove it",
+                  "t:8:22: `trusted_proxies` other than [] is not yet supported; remove it");
     ASSERT_ERRORS("version: 1\n" LISTENERS
                   "pools:\n  p:\n    servers: [{url: \"http://h\"}]\n    balance: session\n    protocol: h2\n    identity: true\n"
                   "routes:\n  - {name: r, path: /, authenticate: [none], pool: p, websocket: true}\n",

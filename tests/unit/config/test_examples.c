@@ -21,6 +21,8 @@ static void check_example(const char *name) {
     folder_make(&folder);
     assert_int_equal(mkdir(in_folder(&folder, "tls"), 0700), 0);
     folder_write(&folder, "tls/fullchain.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/clients-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/clients-crl.pem", "-----BEGIN X509 CRL-----\n", 0644);
     folder_write(&folder, "tls/privkey.pem", "-----BEGIN PRIVATE KEY-----\n", 0600);
     folder_write(&folder, "keys.yaml", "keys: []\n", 0600);
     folder_write(&folder, "redis.password", "x\n", 0600);

@@ -281,17 +281,17 @@ static void a_credential_that_was_not_handed_over_is_named(void **state) {
 }
 
 static void no_name_of_a_credential_leads_out_of_its_folder(void **state) {
-    static const char *const names[] = {"../k.pem", "a/b", "..", ".hidden", "two words", "\"\"", "a:b"};
+    static const char *const names[] = {"../k.pem", "a/b", "..", ".hidden", "two words", "", "a:b"};
     for (size_t i = 0; i < SP_COUNT(names); i++) {
         char text[1024];
         snprintf(text, sizeof text, "%.*s\"%s\"}]}\n%s", (int)(strstr(with_credentials, "tls-key") - with_credentials), with_credentials,
-                 names[i][0] == '"' ? "" : names[i], strstr(with_credentials, "redis:"));
+                 names[i], strstr(with_credentials, "redis:"));
         folder_write(*state, "sallyport.yaml", text, 0644);
         struct sp_config_errors errors = {0};
         struct sp_document *document = NULL;
         assert_int_equal(sp_config_load(in_folder(*state, "sallyport.yaml"), NULL, 1, &errors, &document), -EINVAL);
         assert_int_equal(errors.count, 1);
-        assert_non_null(strstr(errors.line[0], ":3:75: `credential`: expected the name in LoadCredential=NAME:PATH, wh") ?: strstr(errors.line[0], "without"));
+        assert_non_null(strstr(errors.line[0], ":3:75: `credential`: expected the name "));
         sp_config_errors_free(&errors);
     }
 }

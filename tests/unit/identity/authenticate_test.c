@@ -63,7 +63,7 @@ static const char *reason;
 static enum sp_auth_verdict ask_at(const struct sp_credentials *fields, uint32_t accepted, uint64_t now_s, struct sp_principal **ret) {
     *ret = NULL;
     reason = NULL;
-    enum sp_auth_verdict verdict = sp_identity_authenticate(identity, cache, &last, fields, accepted, now_s, ret, &reason);
+    enum sp_auth_verdict verdict = sp_identity_authenticate(identity, cache, &last, fields, accepted, now_s, NULL, ret, &reason);
     assert_non_null(reason);
     assert_true((verdict == SP_AUTH_OK) == (*ret != NULL));
     return verdict;
@@ -198,7 +198,7 @@ static void what_one_route_took_another_may_still_refuse(void **state) {
 static void an_api_key_becomes_its_principal(void **state) {
     struct sp_credentials fields = bearer(chat_key.text);
     struct sp_principal *principal;
-    assert_int_equal(ask_at(&fields, JWT_OR_KEY, NOW, &principal), SP_AUTH_OK);
+    assert_int_equal(ask_at(&fields, JWT_OR_KEY, NOW, NULL, &principal), SP_AUTH_OK);
     assert_int_equal(principal->kind, SP_CREDENTIAL_API_KEY);
     assert_true(sp_span_eq(principal->subject, SP_SPAN("laptop")));
     assert_true(sp_span_eq(principal->tenant, SP_SPAN("acme")));
@@ -337,7 +337,7 @@ static void emptying_the_cache_makes_connections_forget(void **state) {
 static void without_cache_and_memory_the_answer_is_the_same(void **state) {
     struct sp_credentials fields = bearer(good);
     struct sp_principal *principal = NULL;
-    assert_int_equal(sp_identity_authenticate(identity, NULL, NULL, &fields, JWT_OR_KEY, NOW, &principal, &reason), SP_AUTH_OK);
+    assert_int_equal(sp_identity_authenticate(identity, NULL, NULL, &fields, JWT_OR_KEY, NOW, NULL, &principal, &reason), SP_AUTH_OK);
     sp_principal_unref(principal);
 }
 

@@ -203,6 +203,21 @@ static void what_the_bucket_has_forgotten_is_not_given_back(void **state) {
     assert_false(admits(world, bucket, 1));
 }
 
+static void what_others_gave_back_first_is_not_given_twice(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, SP_MICRO, 10);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    struct sp_limit_answer answer;
+    struct sp_local_taken theirs, ours;
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, 1, &answer, &theirs), 0);
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, 1, &answer, &ours), 0);
+    sp_local_give_back(&world->store, &theirs);
+    world->now += 3 * SP_MICRO / 2; /* full since a while, though not at the instant that our take left behind */
+    assert_true(admits(world, bucket, 10));
+    sp_local_give_back(&world->store, &ours);
+    assert_false(admits(world, bucket, 1));
+}
+
 /* ---- Reload ---- */
 
 static void growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit(void **state) {
@@ -564,6 +579,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(limits_subjects_and_spaces_have_buckets_of_their_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_given_back_is_exactly_what_was_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_bucket_has_forgotten_is_not_given_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_others_gave_back_first_is_not_given_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refused_client_accrues_at_the_new_rate_from_the_reload_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_older_generation_follows_the_policy_in_force, set_up, tear_down),

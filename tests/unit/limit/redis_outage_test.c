@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "judge.h"
 #include "redis_server.h"
 
 #define HOUR_US (UINT64_C(3600) * SP_MICRO)
@@ -222,6 +223,43 @@ static void a_host_that_is_no_address_is_refused(void **state) {
     assert_false(decide("0").degraded);
 }
 
+/* ---- Strictness ---- */
+
+/* Limits closed on outage: whatever is admitted, Redis admitted. An admission is seen at most a deadline after it was made, which is the
+ * judge's only slack. */
+static void two_gateways_never_exceed_burst_and_rate_however_redis_stops_and_goes_on(void **state) {
+    enum { RATE = 100, BURST = 20, EPISODES = 12 };
+    struct gateway other;
+    struct judge judge = {0};
+    uint64_t seed = 31;
+    size_t degraded = 0;
+    gateway_open(&other, redis.port, DEADLINE_MS);
+    scene_limit(&gateway.scene, 0, "first", RATE, SP_MICRO, BURST);
+    gateway.scene.limit[0].on_outage = SP_OUTAGE_CLOSED;
+    other.scene.limit[0] = gateway.scene.limit[0];
+    gateway_connect(&gateway);
+    gateway_connect(&other);
+    for (int episode = 0; episode < EPISODES; episode++) {
+        for (unsigned i = 0; i < 80; i++) {
+            struct sp_limit_decision decision = gateway_decides(dice_below(&seed, 2) ? &gateway : &other, "alice", "0");
+            degraded += decision.degraded;
+            if (decision.admitted)
+                judge_note(&judge, sp_clock_us(), 1);
+            assert_false(decision.admitted && decision.degraded);
+            if (i % 40 == 30 + dice_below(&seed, 10))
+                kill(redis.pid, i < 40 ? SIGSTOP : SIGCONT);
+        }
+        kill(redis.pid, SIGCONT);
+        UNTIL(&gateway, gateway_state(&gateway).up);
+        UNTIL(&other, gateway_state(&other).up);
+    }
+    assert_true(judge.n > BURST + EPISODES);
+    assert_true(degraded > EPISODES);
+    assert_int_equal(judge_violations(&judge, gateway.scene.limit[0].requests, BURST + RATE * DEADLINE_MS / 1000), 0);
+    judge_free(&judge);
+    gateway_close(&other);
+}
+
 /* ---- Not a Redis ---- */
 
 /* A peer that takes connections and says `text` over and over. */
@@ -283,6 +321,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(at_start_without_redis_service_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_redis_that_refuses_to_write_is_a_failing_redis, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_host_that_is_no_address_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(two_gateways_never_exceed_burst_and_rate_however_redis_stops_and_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_is_no_redis_does_no_more_than_an_absent_one, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

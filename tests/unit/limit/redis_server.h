@@ -21,6 +21,7 @@ struct redis_server {
     pid_t pid;
     uint16_t port;
     redisContext *side;
+    char unix_path[64];
 };
 
 static inline uint16_t free_port(void) {
@@ -36,13 +37,15 @@ static inline uint16_t free_port(void) {
 static inline void redis_spawn(struct redis_server *server) {
     char port[8];
     (void)snprintf(port, sizeof port, "%u", server->port);
+    (void)snprintf(server->unix_path, sizeof server->unix_path, "/tmp/limit-redis-%u.sock", server->port);
     server->pid = fork();
     if (server->pid == 0) {
         int null = open("/dev/null", O_RDWR);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(null, 1);
         dup2(null, 2);
-        execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", NULL);
+        execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket", server->unix_path, "--save", "",
+               "--appendonly", "no", "--dir", "/tmp", NULL);
         _exit(127);
     }
     uint64_t until = sp_clock_us() + PATIENCE_MS * 1000;
@@ -67,6 +70,7 @@ static inline void redis_kill(struct redis_server *server) {
     redisFree(server->side);
     kill(server->pid, SIGKILL);
     waitpid(server->pid, NULL, 0);
+    unlink(server->unix_path);
     server->pid = 0;
 }
 

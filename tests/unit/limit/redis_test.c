@@ -358,6 +358,14 @@ static void a_user_of_our_own_needs_only_the_documented_permissions(void **state
     UNTIL(&one, gateway_state(&one).up && gateway_state(&one).problem[0] == 0);
 }
 
+static void a_unix_socket_will_do(void **state) {
+    one.scene.redis.host = NULL;
+    one.scene.redis.port = 0;
+    one.scene.redis.unix_path = redis.unix_path;
+    gateway_connect(&one);
+    assert_false(gateway_decides(&one, "alice", "0").degraded);
+}
+
 static void a_wrong_password_is_said_without_the_password(void **state) {
     (void)redis_says(&redis, "ACL SETUSER guarded on >right ~* +@all");
     one.scene.redis.username = "guarded";
@@ -402,6 +410,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_reload_that_changes_nothing_about_redis_keeps_the_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_redis_in_the_configuration_decisions_are_made_here, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_user_of_our_own_needs_only_the_documented_permissions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_unix_socket_will_do, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wrong_password_is_said_without_the_password, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_redis_that_may_evict_is_said_so_unless_acknowledged, set_up, tear_down),
     };

@@ -2,12 +2,7 @@
 #include "scene.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* ---- By load ---- */
 
@@ -304,52 +299,38 @@ static void a_kept_connection_is_no_request_in_flight(void **state) {
     scene_close(&scene);
 }
 
-/* Two workers that compete for one server, and the truth about it. */
-struct contest {
-    _Atomic int ready, held, too_many;
-};
-
-/* Takes and gives back as fast as it can, until it has had its share. */
-static void compete(struct contest *contest, struct sp_loop *loop, struct sp_upstreams *upstreams, const struct scene *scene) {
-    enum { TIMES = 50000 };
-    struct request request = {0};
-    atomic_fetch_add(&contest->ready, 1);
-    while (atomic_load(&contest->ready) < 2)
-        sched_yield();
-    for (int taken = 0; taken < TIMES; taken++) {
-        for (request.tried.servers = 0; !request_take_from(upstreams, scene_pool(scene), &request); request.tried.servers = 0)
-            sched_yield();
-        if (atomic_fetch_add(&contest->held, 1) > 0)
-            atomic_fetch_add(&contest->too_many, 1);
-        while (!sp_transport_is_open(sp_backend_transport(request.backend)))
-            check(sp_loop_turn(loop, 1));
-        atomic_fetch_sub(&contest->held, 1);
-        request_keep(&request);
-    }
-}
-
-static void workers_that_choose_at_one_instant_do_not_exceed_max_in_flight(void **state) {
+static void a_worker_that_chooses_at_the_same_instant_as_another_does_not_exceed_max_in_flight(void **state) {
     struct scene scene;
     scene_open(&scene);
-    scene_configure(&scene, AT_WITH(0, "max_in_flight: 1"), "");
-    struct contest *contest = mmap(NULL, sizeof *contest, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(contest, MAP_FAILED);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct sp_loop *loop = NULL;
-        struct sp_upstreams *upstreams = NULL;
-        if (sp_loop_new(&loop) || sp_upstreams_new(loop, scene.other, &upstreams) || sp_upstreams_configure(upstreams, scene.config))
-            _exit(2);
-        compete(contest, loop, upstreams, &scene);
-        _exit(0);
+    scene_configure(&scene, AT_WITH(0, "max_in_flight: 1") ", " AT_WITH(1, "max_in_flight: 1"), "");
+    for (int i = 0; i < 20; i++) {
+        struct request request = {0}, late = {0};
+        scene_rival_arrives(&scene);
+        assert_true(request_take(&scene, &request));
+        for (unsigned server = 0; server < 2; server++) /* one each: the rival's and this one's */
+            assert_int_equal(sp_traffic_server_in_flight(scene.traffic, scene_slot(&scene, server)), 1);
+        assert_false(request_take(&scene, &late));
+        assert_int_equal(late.error, -EBUSY);
+        sp_traffic_server_add(scene.other, scene_slot(&scene, !request_server(&scene, &request)), -1);
+        request_close(&request);
     }
-    compete(contest, scene.loop, scene.upstreams, &scene);
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-    assert_int_equal(contest->too_many, 0);
-    check(munmap(contest, sizeof *contest));
+    scene_close(&scene);
+}
+
+static void who_comes_too_late_for_the_last_place_is_told_busy_and_is_not_counted(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    scene_configure(&scene, AT_WITH(0, "max_in_flight: 2"), "");
+    struct request first = {0}, late = {0};
+    assert_true(request_take(&scene, &first));
+    scene_rival_arrives(&scene);
+    assert_false(request_take(&scene, &late));
+    assert_int_equal(late.error, -EBUSY);
+    assert_int_equal(sp_traffic_server_in_flight(scene.traffic, scene_slot(&scene, 0)), 2);
+    sp_traffic_server_add(scene.other, scene_slot(&scene, 0), -1);
+    assert_true(request_take(&scene, &late));
+    request_close(&first);
+    request_close(&late);
     scene_close(&scene);
 }
 
@@ -442,7 +423,8 @@ int main(void) {
         cmocka_unit_test(without_outlier_no_number_of_failures_ejects),
         cmocka_unit_test(max_in_flight_over_all_workers_leads_on_to_the_next_server_and_then_to_busy),
         cmocka_unit_test(a_kept_connection_is_no_request_in_flight),
-        cmocka_unit_test(workers_that_choose_at_one_instant_do_not_exceed_max_in_flight),
+        cmocka_unit_test(a_worker_that_chooses_at_the_same_instant_as_another_does_not_exceed_max_in_flight),
+        cmocka_unit_test(who_comes_too_late_for_the_last_place_is_told_busy_and_is_not_counted),
         cmocka_unit_test(connections_to_one_server_are_bounded),
         cmocka_unit_test(a_server_is_not_tried_again_while_another_can_be),
         cmocka_unit_test(an_ejected_server_is_tried_before_one_that_has_just_failed),

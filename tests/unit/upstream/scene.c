@@ -20,6 +20,20 @@ void scene_later(struct scene *scene, uint64_t ms) {
     check(sp_loop_turn(scene->loop, 0));
 }
 
+/* ---- Another worker in the same instant: linked with --wrap, too ---- */
+
+static struct sp_traffic *rival;
+
+void __real_sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta);
+void __wrap_sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta);
+void __wrap_sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta) {
+    if (rival && delta > 0)
+        __real_sp_traffic_server_add(sp_take(rival), server_slot, delta);
+    __real_sp_traffic_server_add(traffic, server_slot, delta);
+}
+
+void scene_rival_arrives(struct scene *scene) { rival = scene->other; }
+
 /* ---- The scene ---- */
 
 static int lowest_free_fd(void) {
@@ -179,9 +193,7 @@ bool request_take_from(struct sp_upstreams *upstreams, const struct sp_pool_conf
     return request->backend != NULL;
 }
 
-bool request_take(struct scene *scene, struct request *request) {
-    return request_take_from(scene->upstreams, scene_pool(scene), request);
-}
+bool request_take(struct scene *scene, struct request *request) { return request_take_from(scene->upstreams, scene_pool(scene), request); }
 
 unsigned request_server(const struct scene *scene, const struct request *request) {
     uint16_t port = sp_backend_server(request->backend)->port;

@@ -42,6 +42,8 @@ unsigned scene_slot(const struct scene *scene, size_t index); /* of the pool's s
 
 /* Moves the clock and fires what is due then. */
 void scene_later(struct scene *scene, uint64_t ms);
+/* After this worker's next choice and before it counts its request, the other worker counts one of its own at the same server. */
+void scene_rival_arrives(struct scene *scene);
 /* Turns of the loop until `condition`, at most 2,000. */
 #define turn_until(scene, condition)                                                                                                       \
     do {                                                                                                                                   \
