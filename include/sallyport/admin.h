@@ -1,4 +1,5 @@
-/* admin: what control shows and does for operators: the metrics address, the admin socket, probes of backends, their names resolved.
+/* admin: what control shows and does for operators: the metrics address, the admin socket, probes of backends, their names resolved,
+ * issuers asked for keys and about tokens.
  * Everything runs on control's loop and never waits. It must not know workers or the supervisor: it reads a view that control keeps and
  * hands actions and changes to callbacks. */
 #ifndef SALLYPORT_ADMIN_H
@@ -38,6 +39,40 @@ int sp_resolver_configure(struct sp_resolver *resolver, struct sp_config *config
 /* false: not a name, or not answered yet. */
 bool sp_resolver_addresses(const struct sp_resolver *resolver, unsigned server_slot, uint8_t ret[SP_ADDRESSES_MAX][16], size_t *ret_count);
 
+/* ---- Issuers: their key sets, fetched and kept fresh ---- */
+/* From `jwks`, or from where discovery says (OpenID Connect Discovery, then RFC 8414), over verified TLS (sp_check_fetched_url() says where
+ * plain HTTP may be), without redirects; at most 64 KiB and 256 KiB, 5 s each. Refreshed as Cache-Control says, between 5 minutes and 24 hours,
+ * else hourly; after a failure from 1 s, doubling to 60 s. What was fetched last stays for 24 hours. */
+struct sp_issuers;
+struct sp_issuer_events {
+    /* The key set of the issuer with this fingerprint has changed: a sealed file that stays ours; -1: it is given up. */
+    void (*keys)(void *owner, uint64_t issuer, int sealed_fd);
+    /* To sp_issuers_want(): whether it was fetched; asking again has no use for wait_ms. After `keys`, if they changed. Never from inside. */
+    void (*answered)(void *owner, uint64_t ticket, bool answered, uint32_t wait_ms);
+};
+int sp_issuers_new(struct sp_loop *loop, const struct sp_issuer_events *events, void *owner, struct sp_issuers **ret) SP_MUST_USE;
+void sp_issuers_free(struct sp_issuers *issuers); /* takes NULL */
+/* Keeps a reference. Issuers whose keys are still to be found in the same place keep what is known, and are asked again at once. Who waits for
+ * one that is no longer there is told now. -ENOMEM: good for nothing but sp_issuers_free(). */
+int sp_issuers_configure(struct sp_issuers *issuers, struct sp_config *config) SP_MUST_USE;
+int sp_issuers_key_fd(const struct sp_issuers *issuers, uint64_t issuer); /* the last good set, sealed; -1: none */
+/* Somebody met a key that is not in it: fetches, unless that is under way already. 0: `answered` will be told with *ret_ticket (one per
+ * issuer). -EAGAIN: asked less than 10 s ago; *ret_wait_ms says how long asking again has no use. -ENOENT. */
+int sp_issuers_want(struct sp_issuers *issuers, uint64_t issuer, uint64_t *ret_ticket, uint32_t *ret_wait_ms) SP_MUST_USE;
+/* What Cache-Control (NULL: absent) says about when to fetch again. */
+uint64_t sp_refresh_after_ms(const char *cache_control);
+
+/* ---- Introspection (RFC 7662) ---- */
+struct sp_introspections;
+/* What the issuer answered with 200; or that it did not. */
+typedef void sp_introspected(void *owner, uint64_t ticket, bool answered, struct sp_span answer);
+int sp_introspections_new(struct sp_loop *loop, sp_introspected *introspected, void *owner, struct sp_introspections **ret) SP_MUST_USE;
+void sp_introspections_free(struct sp_introspections *introspections); /* takes NULL; whoever waits is not told */
+/* Asks the issuer with this fingerprint, for at most 2.5 s. Keeps a reference to config meanwhile. `introspected` is told once, never from
+ * inside. -ENOENT: no such issuer, or it has no introspection; -EBUSY: 128 are under way; -ENOMEM. */
+int sp_introspect(struct sp_introspections *introspections, struct sp_config *config, uint64_t issuer, struct sp_span token,
+                  uint64_t ticket) SP_MUST_USE;
+
 /* ---- What control knows; kept by the role, read by the endpoints ---- */
 struct sp_admin_view {
     struct sp_config *config;            /* NULL before the first commit */
@@ -68,8 +103,9 @@ enum sp_admin_rights sp_admin_rights_decide(uid_t uid, uid_t own_uid, const gid_
 
 /* ---- The endpoints: libmicrohttpd on sockets handed over ---- */
 struct sp_endpoints;
-/* Asks the supervisor; -errno when that cannot even be sent. *ret_id names the answer to come through sp_endpoints_answer(). */
-typedef int sp_admin_act(void *owner, enum sp_admin_action action, uint32_t argument, uint64_t *ret_id);
+/* Asks the supervisor; -errno when that cannot even be sent. *ret_id names the answer to come through sp_endpoints_answer(). argument and
+ * key_id: what the action is about, as struct sp_msg_admin_request says; else 0 and empty. */
+typedef int sp_admin_act(void *owner, enum sp_admin_action action, uint32_t argument, struct sp_span key_id, uint64_t *ret_id);
 #define SP_ADMIN_ANSWER_TIMEOUT_MS 60000 /* then 504 */
 int sp_endpoints_new(struct sp_loop *loop, const struct sp_admin_view *view, sp_admin_act *act, void *owner, struct sp_endpoints **ret) SP_MUST_USE;
 void sp_endpoints_free(struct sp_endpoints *endpoints); /* takes NULL; whoever still waits for an answer gets 503 */

@@ -49,6 +49,14 @@ struct sp_certificate_config {
     const char *key_pem;   /* contents; only the worker has it (the key holder, later) */
 };
 
+/* Us as a client of TLS: towards the servers of a pool, or Redis. */
+struct sp_tls_client_config {
+    struct sp_text ca;                /* path: who signs the server's certificate */
+    const char *ca_pem;               /* contents */
+    const char *server_name;          /* the name it must have; NULL: the host that is asked */
+    struct sp_certificate_config own; /* our certificate; chain.text NULL: none */
+};
+
 enum sp_client_certificate { SP_CLIENT_CERT_NONE, SP_CLIENT_CERT_OPTIONAL, SP_CLIENT_CERT_REQUIRED };
 
 struct sp_listener_config {
@@ -196,6 +204,7 @@ struct sp_pool_config {
     unsigned slot;
     struct sp_server_config *servers;
     size_t n_servers;
+    struct sp_tls_client_config tls; /* for https:// servers; ca.text NULL: there is none */
     enum sp_balance balance;
     struct sp_credential_config credential;
     struct sp_health_config health;

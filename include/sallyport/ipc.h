@@ -26,11 +26,16 @@ enum sp_message_type {
     SP_MSG_HEARTBEAT,        /* all → supervisor: alive, every second */
     SP_MSG_ADDRESSES,        /* control → worker: a server's name resolved */
     SP_MSG_HEALTH,           /* control → worker: a server is up or down */
-    SP_MSG_REVOKED,          /* supervisor ↔ worker: API keys that are refused from now on; who knows first tells the supervisor, which tells all */
     SP_MSG_ADMIN_REQUEST,    /* control → supervisor: reload, drain, log level, revoke a key */
     SP_MSG_ADMIN_ANSWER,     /* supervisor → control: how that ended */
     SP_MSG_STATUS,           /* supervisor → control: processes, generation, restarts; at every change */
     SP_MSG_LOG_LEVEL,        /* supervisor → all: until the next configuration is committed */
+    SP_MSG_REVOKED,          /* supervisor ↔ worker: API keys that are refused from now on; who knows first tells the supervisor, which tells all */
+    SP_MSG_KEY_SET,          /* control → worker: an issuer's key set, as a sealed memfd; without one: it has none any more */
+    SP_MSG_KEY_WANTED,       /* worker → control: a token names a key that is not in it */
+    SP_MSG_KEY_ANSWER,       /* control → worker: what there is has been sent; whether the issuer was asked, and when asking again has use */
+    SP_MSG_INTROSPECT,       /* worker → control: what does this issuer say about this token? */
+    SP_MSG_INTROSPECTION,    /* control → worker: that, or that it could not be asked */
     SP_MSG_COUNT
 };
 
@@ -82,6 +87,13 @@ struct sp_msg_status { uint64_t generation; uint32_t draining, n; };            
 struct sp_msg_process { uint32_t role, slot, pid, restarts; uint64_t started_wall_ms; }; /* pid 0: about to be started again */
 #define SP_PROCESSES_MAX 65
 struct sp_msg_log_level { uint32_t level; uint32_t reserved; };                     /* enum sp_log_level */
+/* Issuers are named by sp_issuer_config.fingerprint, which is the same in every process and generation. */
+struct sp_msg_key_set { uint64_t issuer; };
+struct sp_msg_key_wanted { uint64_t id, issuer; };
+struct sp_msg_key_answer { uint64_t id; uint32_t answered; uint32_t wait_ms; };
+struct sp_msg_introspect { uint64_t id, issuer; };                                  /* then the token */
+#define SP_INTROSPECT_TOKEN_MAX 8192
+struct sp_msg_introspection { uint64_t id; uint32_t answered; uint32_t reserved; }; /* then, where answered, JSON (RFC 7662 §2.2) */
 
 struct sp_channel;
 struct sp_channel_events {

@@ -51,8 +51,8 @@ typedef void sp_transport_ready(void *owner, unsigned ready);
 struct sp_tls_server;
 int sp_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *tls, sp_transport_ready *ready, void *owner,
                         struct sp_transport **ret) SP_MUST_USE;
-/* Client side: connects (TCP or, with unix_path, a Unix socket). -errno when it fails at once; -ENOTSUP with tls, which has no client
- * side yet. The time to connect is the owner's to limit. */
+/* Client side: connects (TCP or, with unix_path, a Unix socket); tls NULL: plain. -errno when it fails at once. The time to connect and
+ * for the handshake is the owner's to limit. */
 struct sp_tls_client;
 int sp_transport_connect(struct sp_loop *loop, const struct sp_address *to, const char *unix_path, struct sp_tls_client *tls,
                          sp_transport_ready *ready, void *owner, struct sp_transport **ret) SP_MUST_USE;
@@ -129,6 +129,20 @@ int sp_tls_server_new(const struct sp_listener_config *listener, const struct sp
                       char **ret_error, struct sp_tls_server **ret) SP_MUST_USE;
 struct sp_tls_server *sp_tls_server_ref(struct sp_tls_server *tls);
 void sp_tls_server_unref(struct sp_tls_server *tls); /* takes NULL */
+
+/* ---- TLS, client side: TLS 1.3, or 1.2 with a server that has no more. The server's certificate is verified, always: chain, purpose,
+ * at most 8 authorities, security level 2, and the name, which must be among its alternative names (RFC 9525 §6.3) ---- */
+/* Towards one name, a host's or an address; ref-counted: transports keep theirs. The name is sent as SNI where it is a host's. The last
+ * session is resumed, up to an hour after the certificate was last looked at. `alpn` NULL: none; nothing of `config` is kept.
+ * -EINVAL with *ret_error: one sentence (malloc'ed) that begins with file:line:column; -ENOMEM without one. */
+int sp_tls_client_new(const struct sp_tls_client_config *config, const char *name, const char *alpn, const struct sp_tls_signer *signer,
+                      char **ret_error, struct sp_tls_client **ret) SP_MUST_USE;
+/* Towards another name by the same authorities and with the same certificate, which are shared, not loaded again. -ENOMEM. */
+int sp_tls_client_for(const struct sp_tls_client *client, const char *name, struct sp_tls_client **ret) SP_MUST_USE;
+/* Made of the same bytes for the same name: what was connected with one is as good as what the other would connect. Takes NULL (plain). */
+bool sp_tls_client_same(const struct sp_tls_client *a, const struct sp_tls_client *b);
+struct sp_tls_client *sp_tls_client_ref(struct sp_tls_client *tls);
+void sp_tls_client_unref(struct sp_tls_client *tls); /* takes NULL */
 
 /* ---- Accepting ---- */
 /* Connections in all and per address, over all workers of this gateway, in segment SP_SEGMENT_TRAFFIC: each worker writes only its own

@@ -50,6 +50,8 @@ struct sp_child_events {
     void (*drain)(void *owner, uint64_t timeout_ms);
     void (*admin_answer)(void *owner, uint64_t id, bool ok, struct sp_span text); /* text: lines parted by \n */
     void (*status)(void *owner, const struct sp_msg_status *status, const struct sp_msg_process *processes); /* status->n of them */
+    /* API keys that are refused from now on: all that are known, before the first offer; then news. */
+    void (*revoked)(void *owner, const struct sp_msg_revoked_key *keys, size_t n);
 };
 
 /* Takes descriptor 3, enters the sandbox (sandbox.c), opens the log on descriptor 2. `self` is SP_ROLE_WORKER or SP_ROLE_CONTROL; events

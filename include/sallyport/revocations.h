@@ -24,8 +24,9 @@ int sp_revocations_new(struct sp_revocations **ret) SP_MUST_USE;
 void sp_revocations_free(struct sp_revocations *revocations); /* takes NULL */
 /* 1: this was news (also `now` for a key that was revoked without); 0: known. -EINVAL: no id; -ENOSPC: full; -ENOMEM. */
 int sp_revocations_add(struct sp_revocations *revocations, const struct sp_revocation *revocation) SP_MUST_USE;
-/* The hot path: asked for every request with an API key. */
-bool sp_revocations_has(const struct sp_revocations *revocations, struct sp_span id);
+/* The hot path: asked for every request with an API key. NULL: not revoked. Until the next change. */
+const struct sp_revocation *sp_revocations_find(const struct sp_revocations *revocations, struct sp_span id);
+void sp_revocations_clear(struct sp_revocations *revocations); /* it is empty again */
 size_t sp_revocations_count(const struct sp_revocations *revocations);
 /* In the order of their ids; until the next change. */
 const struct sp_revocation *sp_revocations_at(const struct sp_revocations *revocations, size_t i);

@@ -13,9 +13,18 @@ struct sp_upstreams; /* one per worker */
 int sp_upstreams_new(struct sp_loop *loop, struct sp_traffic *traffic, struct sp_upstreams **ret) SP_MUST_USE;
 void sp_upstreams_free(struct sp_upstreams *upstreams); /* after every connection has been given back */
 
-/* A new snapshot: servers known by slot keep connections and health; those no longer named lose their idle connections. Keeps a
- * reference. -ENOMEM changes nothing. */
-int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *config) SP_MUST_USE;
+/* TLS towards the https:// servers of one configuration: made where a configuration is judged, used once it is committed.
+ * -EINVAL with *ret_error (malloc'ed, one sentence that begins with file:line:column); -ENOMEM. */
+struct sp_upstream_tls;
+int sp_upstream_tls_new(const struct sp_config *config, const struct sp_tls_signer *signer, char **ret_error,
+                        struct sp_upstream_tls **ret) SP_MUST_USE;
+void sp_upstream_tls_free(struct sp_upstream_tls *tls); /* takes NULL */
+
+/* A new snapshot: servers known by slot keep connections and health; those no longer named lose their idle connections. A server whose
+ * authorities, name or certificate of ours changed loses its idle connections too, and those in use are not kept; TLS that is made of the
+ * same bytes as before stays with its session. Keeps a reference to config, none to `tls`; NULL: no server is https://.
+ * -ENOMEM changes nothing. */
+int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *config, const struct sp_upstream_tls *tls) SP_MUST_USE;
 /* From control: what a server's name resolves to (n 0: nothing), and whether its probes succeed. Unknown slots are ignored. */
 void sp_upstreams_addresses(struct sp_upstreams *upstreams, unsigned server_slot, const uint8_t (*addresses)[16], size_t n);
 void sp_upstreams_health(struct sp_upstreams *upstreams, unsigned server_slot, bool up);
@@ -42,6 +51,8 @@ struct sp_transport *sp_backend_transport(const struct sp_backend *backend);
 const struct sp_server_config *sp_backend_server(const struct sp_backend *backend); /* of the snapshot it was taken with */
 bool sp_backend_reused(const struct sp_backend *backend);
 bool sp_backend_timed_out(const struct sp_backend *backend); /* FAILED came from connect_timeout */
+/* Whether its transport's problem should be logged: at most once a second for each server. */
+bool sp_backend_may_tell(struct sp_backend *backend);
 /* Bytes read and not used yet; empty when taken. */
 struct sp_buffer *sp_backend_in(struct sp_backend *backend);
 

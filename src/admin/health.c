@@ -1,26 +1,27 @@
 #include <arpa/inet.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
-#include <sys/epoll.h>
 
 #include <sallyport/admin.h>
 
 #include "literal.h"
+#include "transfer.h"
 
 #define BODY_MAX (64 * 1024)
 
 struct probe {
     struct sp_health *health;
     const struct sp_server_config *server;
+    const struct sp_tls_client_config *tls; /* NULL: plain */
     const struct sp_health_config *how;
     char *url;
     bool literal; /* the url names an address: nothing to resolve */
     uint8_t addresses[SP_ADDRESSES_MAX][16];
     size_t n_addresses, next_address;
     struct sp_timer timer; /* until the next probe */
-    CURL *easy;            /* NULL between probes */
-    struct curl_slist *connect_to;
+    struct sp_transfer transfer;
+    struct curl_slist *connect_to, *fields;
+    char problem[CURL_ERROR_SIZE];
     size_t body;
     bool decided, down; /* not decided: nothing is known yet, and whoever watched before us may have known it down */
     unsigned streak;    /* of results that speak against `down` */
@@ -31,16 +32,9 @@ struct sp_health {
     sp_health_changed *changed;
     void *owner;
     struct sp_config *config;
-    CURLM *multi;
-    struct sp_timer timer; /* curl's */
+    struct sp_transfers *transfers;
     struct probe *probes;
     size_t n_probes;
-};
-
-/* A socket of curl's, watched. */
-struct curl_watch {
-    struct sp_watch watch;
-    struct sp_health *health;
 };
 
 /* ---- Results ---- */
@@ -52,12 +46,9 @@ static void probe_later(struct probe *probe) {
 }
 
 static void probe_stop(struct probe *probe) {
-    if (probe->easy) {
-        curl_multi_remove_handle(probe->health->multi, probe->easy);
-        curl_easy_cleanup(probe->easy);
-        probe->easy = NULL;
-    }
+    sp_transfer_stop(probe->health->transfers, &probe->transfer);
     curl_slist_free_all(sp_take(probe->connect_to));
+    curl_slist_free_all(sp_take(probe->fields));
 }
 
 static void probe_result(struct probe *probe, bool good, const char *why) {
@@ -79,34 +70,22 @@ static void probe_result(struct probe *probe, bool good, const char *why) {
     probe->health->changed(probe->health->owner, probe->server->slot, !probe->down);
 }
 
-static void finish(struct probe *probe, CURLcode result) {
+static void finish(struct sp_transfer *transfer, CURLcode result) {
+    struct probe *probe = SP_CONTAINER(transfer, struct probe, transfer);
     long status = 0;
-    curl_easy_getinfo(probe->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
     /* A body that is too long was cut by us, which says nothing against the server. */
     bool answered = result == CURLE_OK || (result == CURLE_WRITE_ERROR && probe->body > BODY_MAX);
-    char why[96];
+    char why[96 + CURL_ERROR_SIZE];
     if (answered)
         snprintf(why, sizeof why, "it answered %ld", status);
     else
-        snprintf(why, sizeof why, "%s", curl_easy_strerror(result));
+        snprintf(why, sizeof why, "%s", probe->problem[0] ? probe->problem : curl_easy_strerror(result));
     if (!answered)
         probe->next_address++;
     probe_stop(probe);
     probe_later(probe);
     probe_result(probe, answered && status >= 200 && status < 300, why);
-}
-
-/* One at a time: what `changed` does may end other transfers. */
-static void collect(struct sp_health *health) {
-    CURLMsg *message;
-    int left;
-    while ((message = curl_multi_info_read(health->multi, &left))) {
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        char *owner = NULL;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &owner);
-        finish((struct probe *)(void *)owner, message->data.result);
-    }
 }
 
 /* ---- Asking ---- */
@@ -117,25 +96,58 @@ static size_t discard(char *bytes, size_t size, size_t n, void *owner) {
     return probe->body > BODY_MAX ? 0 : size * n;
 }
 
-/* host:port:address:port, so that curl resolves nothing; an IPv6 address in brackets. */
+static const char *server_name(const struct probe *probe) { return probe->tls ? probe->tls->server_name : NULL; }
+
+/* An address, or nothing to ask for another name: curl goes where the url says. */
+static bool goes_by_url(const struct probe *probe) { return probe->literal && !server_name(probe); }
+
+static const char *bracketed(const char *host, char into[256]) {
+    snprintf(into, 256, strchr(host, ':') ? "[%s]" : "%s", host);
+    return into;
+}
+
+/* host:port:address:port, so that curl resolves nothing, and verifies the name that the certificate should have. */
 static struct curl_slist *connect_to(const struct probe *probe) {
-    const uint8_t *address = probe->addresses[probe->next_address % probe->n_addresses];
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    char text[INET6_ADDRSTRLEN], entry[512];
-    bool v4 = memcmp(address, mapped, sizeof mapped) == 0;
-    if (!inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, text, sizeof text))
-        return NULL;
-    snprintf(entry, sizeof entry, v4 ? "%s:%u:%s:%u" : "%s:%u:[%s]:%u", probe->server->host, probe->server->port, text,
-             probe->server->port);
+    char text[INET6_ADDRSTRLEN], host[256], at[256], entry[640];
+    const char *to = probe->server->host;
+    if (!probe->literal) {
+        const uint8_t *address = probe->addresses[probe->next_address % probe->n_addresses];
+        bool v4 = memcmp(address, mapped, sizeof mapped) == 0;
+        to = inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, text, sizeof text);
+        if (!to)
+            return NULL;
+    }
+    snprintf(entry, sizeof entry, "%s:%u:%s:%u", bracketed(server_name(probe) ? server_name(probe) : probe->server->host, host),
+             probe->server->port, bracketed(to, at), probe->server->port);
     return curl_slist_append(NULL, entry);
 }
 
+static CURLcode set_blob(CURL *easy, CURLoption option, const char *pem) {
+    struct curl_blob blob = {.data = (void *)pem, .len = strlen(pem), .flags = CURL_BLOB_NOCOPY}; /* the configuration outlives us */
+    return curl_easy_setopt(easy, option, &blob);
+}
+
+/* As a worker would connect: its authorities and no others, its certificate. */
+static CURLcode secure(const struct probe *probe) {
+    CURL *easy = probe->transfer.easy;
+    CURLcode r = curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (r == CURLE_OK)
+        r = curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    if (r == CURLE_OK)
+        r = set_blob(easy, CURLOPT_CAINFO_BLOB, probe->tls->ca_pem ? probe->tls->ca_pem : "");
+    if (r == CURLE_OK && probe->tls->own.chain_pem)
+        r = set_blob(easy, CURLOPT_SSLCERT_BLOB, probe->tls->own.chain_pem);
+    if (r == CURLE_OK && probe->tls->own.key_pem)
+        r = set_blob(easy, CURLOPT_SSLKEY_BLOB, probe->tls->own.key_pem);
+    return r;
+}
+
 static CURLcode set_up(struct probe *probe) {
-    CURL *easy = probe->easy;
+    CURL *easy = probe->transfer.easy;
     CURLcode r = CURLE_OK;
 #define SET(option, value) r = r == CURLE_OK ? curl_easy_setopt(easy, option, value) : r
     SET(CURLOPT_URL, probe->url);
-    SET(CURLOPT_PRIVATE, (void *)probe);
     SET(CURLOPT_WRITEFUNCTION, discard);
     SET(CURLOPT_WRITEDATA, (void *)probe);
     SET(CURLOPT_TIMEOUT_MS, (long)probe->how->timeout_ms);
@@ -147,10 +159,23 @@ static CURLcode set_up(struct probe *probe) {
     SET(CURLOPT_FRESH_CONNECT, 1L); /* a kept connection would not notice a server that accepts no new ones */
     SET(CURLOPT_FORBID_REUSE, 1L);
     SET(CURLOPT_USERAGENT, "sallyport-health");
+    SET(CURLOPT_ERRORBUFFER, probe->problem);
     if (probe->connect_to)
         SET(CURLOPT_CONNECT_TO, probe->connect_to);
+    if (probe->fields)
+        SET(CURLOPT_HTTPHEADER, probe->fields);
 #undef SET
-    return r;
+    return r == CURLE_OK && probe->tls ? secure(probe) : r;
+}
+
+/* The url then names what the certificate should: the server is still asked for the host that requests ask for. */
+static bool set_host(struct probe *probe) {
+    char field[300];
+    if (!server_name(probe))
+        return true;
+    snprintf(field, sizeof field, "Host: %s", probe->server->authority);
+    probe->fields = curl_slist_append(NULL, field);
+    return probe->fields != NULL;
 }
 
 static void probe_start(struct sp_timer *timer) {
@@ -158,81 +183,28 @@ static void probe_start(struct sp_timer *timer) {
     if (!probe->literal && probe->n_addresses == 0)
         return; /* sp_health_addresses() will start it */
     probe->body = 0;
-    probe->connect_to = probe->literal ? NULL : connect_to(probe);
-    probe->easy = curl_easy_init();
-    bool ready = probe->easy && (probe->literal || probe->connect_to) && set_up(probe) == CURLE_OK;
-    if (ready && curl_multi_add_handle(probe->health->multi, probe->easy) == CURLM_OK)
+    probe->problem[0] = '\0';
+    probe->connect_to = goes_by_url(probe) ? NULL : connect_to(probe);
+    probe->transfer.easy = curl_easy_init();
+    bool ready = probe->transfer.easy && (goes_by_url(probe) || probe->connect_to) && set_host(probe) && set_up(probe) == CURLE_OK;
+    if (ready && sp_transfer_start(probe->health->transfers, &probe->transfer) == 0)
         return;
-    curl_easy_cleanup(sp_take(probe->easy));
     probe_stop(probe);
     probe_later(probe); /* out of memory here says nothing about the server */
 }
 
-/* ---- curl on our loop ---- */
-
-static void on_socket_ready(struct sp_watch *watch, uint32_t events) {
-    struct sp_health *health = SP_CONTAINER(watch, struct curl_watch, watch)->health;
-    int what = (events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-               (events & EPOLLERR ? CURL_CSELECT_ERR : 0);
-    int running;
-    curl_multi_socket_action(health->multi, watch->fd, what, &running); /* may free the watch */
-    collect(health);
-}
-
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *owner, void *socket_owner) {
-    struct sp_health *health = owner;
-    struct curl_watch *watch = socket_owner;
-    if (what == CURL_POLL_REMOVE) {
-        if (watch)
-            sp_watch_stop(health->loop, &watch->watch);
-        free(watch);
-        return 0;
-    }
-    uint32_t events = (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) | (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
-    if (watch)
-        return sp_watch_change(health->loop, &watch->watch, events);
-    watch = calloc(1, sizeof *watch);
-    if (!watch)
-        return -1;
-    watch->health = health;
-    watch->watch.ready = on_socket_ready;
-    if (sp_watch_start(health->loop, &watch->watch, fd, events) < 0) {
-        free(watch);
-        return -1;
-    }
-    curl_multi_assign(health->multi, fd, watch);
-    return 0;
-}
-
-static void on_curl_timer(struct sp_timer *timer) {
-    struct sp_health *health = SP_CONTAINER(timer, struct sp_health, timer);
-    int running;
-    curl_multi_socket_action(health->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    collect(health);
-}
-
-static int set_curl_timer(CURLM *multi, long timeout_ms, void *owner) {
-    struct sp_health *health = owner;
-    if (timeout_ms < 0)
-        sp_timer_stop(&health->timer);
-    else
-        sp_timer_start(health->loop, &health->timer, (uint64_t)timeout_ms);
-    return 0;
-}
+/* ---- Life ---- */
 
 int sp_health_new(struct sp_loop *loop, sp_health_changed *changed, void *owner, struct sp_health **ret) {
     struct sp_health *health = calloc(1, sizeof *health);
     if (!health)
         return -ENOMEM;
-    *health = (struct sp_health){.loop = loop, .changed = changed, .owner = owner, .timer.fire = on_curl_timer};
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(health->multi = curl_multi_init())) {
+    *health = (struct sp_health){.loop = loop, .changed = changed, .owner = owner};
+    int r = sp_transfers_new(loop, &health->transfers);
+    if (r < 0) {
         free(health);
-        return -ENOMEM;
+        return r;
     }
-    curl_multi_setopt(health->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-    curl_multi_setopt(health->multi, CURLMOPT_SOCKETDATA, health);
-    curl_multi_setopt(health->multi, CURLMOPT_TIMERFUNCTION, set_curl_timer);
-    curl_multi_setopt(health->multi, CURLMOPT_TIMERDATA, health);
     *ret = health;
     return 0;
 }
@@ -250,9 +222,14 @@ static void probes_free(struct probe *probes, size_t count) {
 
 static int probe_init(struct sp_health *health, const struct sp_pool_config *pool, const struct sp_server_config *server,
                       struct probe *ret) {
-    *ret = (struct probe){.health = health, .server = server, .how = &pool->health, .timer.fire = probe_start};
+    *ret = (struct probe){.health = health, .server = server, .how = &pool->health, .timer.fire = probe_start, .transfer.done = finish};
     ret->literal = sp_host_is_literal(server->host);
-    if (asprintf(&ret->url, "%s://%s%s%s", server->tls ? "https" : "http", server->authority, server->base_path, pool->health.path) < 0) {
+    ret->tls = server->tls ? &pool->tls : NULL;
+    char host[256], authority[300];
+    if (server_name(ret))
+        snprintf(authority, sizeof authority, "%s:%u", bracketed(server_name(ret), host), server->port);
+    if (asprintf(&ret->url, "%s://%s%s%s", server->tls ? "https" : "http", server_name(ret) ? authority : server->authority,
+                 server->base_path, pool->health.path) < 0) {
         ret->url = NULL;
         return -ENOMEM;
     }
@@ -324,7 +301,7 @@ void sp_health_addresses(struct sp_health *health, unsigned server_slot, const u
         return;
     probe->n_addresses = sp_min(count, (size_t)SP_ADDRESSES_MAX);
     memcpy(probe->addresses, addresses, probe->n_addresses * 16);
-    if (probe->n_addresses > 0 && !probe->easy && !probe->timer.active)
+    if (probe->n_addresses > 0 && !probe->transfer.easy && !probe->timer.active)
         sp_timer_start(health->loop, &probe->timer, 0);
 }
 
@@ -341,9 +318,7 @@ void sp_health_free(struct sp_health *health) {
     if (!health)
         return;
     probes_free(health->probes, health->n_probes);
-    curl_multi_cleanup(health->multi);
-    sp_timer_stop(&health->timer);
+    sp_transfers_free(health->transfers);
     sp_config_unref(health->config);
     free(health);
-    curl_global_cleanup();
 }

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include <sallyport/revocations.h>
+
 #include "endpoints.h"
 
 enum { BODY_MAX = 1024, METRICS_MAX = 16 * 1024 * 1024, PAGE_MAX = 1024 * 1024 };
@@ -13,6 +15,7 @@ struct request {
     struct MHD_Connection *connection;
     const struct resource *resource;
     uid_t uid;
+    char key_id[SP_KEY_ID_LEN]; /* the path's {id} */
     char body[BODY_MAX];
     size_t body_len; /* above BODY_MAX: too large */
     enum { REQUEST_READING, REQUEST_WAITING, REQUEST_ANSWERED } state;
@@ -130,9 +133,9 @@ static void on_no_answer(struct sp_timer *timer) {
     wake_up(request, MHD_HTTP_GATEWAY_TIMEOUT, outcome(false, "the supervisor has not answered yet; see the log", NULL));
 }
 
-static enum MHD_Result act(struct request *request, enum sp_admin_action action, uint32_t argument) {
+static enum MHD_Result act_on(struct request *request, enum sp_admin_action action, uint32_t argument, struct sp_span key_id) {
     struct sp_endpoints *endpoints = request->site->owner;
-    int r = endpoints->act(endpoints->act_owner, action, argument, &request->id);
+    int r = endpoints->act(endpoints->act_owner, action, argument, key_id, &request->id);
     if (r < 0)
         return send_refusal(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the supervisor cannot be asked now");
     request->state = REQUEST_WAITING;
@@ -141,6 +144,10 @@ static enum MHD_Result act(struct request *request, enum sp_admin_action action,
     sp_list_append(&endpoints->waiting, &request->node);
     MHD_suspend_connection(request->connection);
     return MHD_YES;
+}
+
+static enum MHD_Result act(struct request *request, enum sp_admin_action action, uint32_t argument) {
+    return act_on(request, action, argument, sp_span(NULL, 0));
 }
 
 static enum MHD_Result do_reload(struct request *request) {
@@ -162,6 +169,19 @@ static enum MHD_Result do_loglevel(struct request *request) {
         return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "send {\"level\":\"error\"}, \"warn\", \"info\" or \"debug\"");
     sp_info("log level %u asked for by uid %u", (unsigned)level, request->uid);
     return act(request, SP_ADMIN_LOGLEVEL, (uint32_t)level);
+}
+
+/* No body is the same as {}. */
+static enum MHD_Result do_revoke(struct request *request) {
+    json_t *body = request->body_len ? json_loadb(request->body, request->body_len, JSON_REJECT_DUPLICATES, NULL) : json_object();
+    const json_t *now = json_object_get(body, "now");
+    bool understood = json_is_object(body) && json_object_size(body) == (now ? 1 : 0) && (!now || json_is_boolean(now));
+    bool at_once = json_is_true(now);
+    json_decref(body);
+    if (!understood)
+        return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "send {\"now\":true} or {\"now\":false}");
+    sp_info("revoking API key %.8s%s asked for by uid %u", request->key_id, at_once ? " at once" : "", request->uid);
+    return act_on(request, SP_ADMIN_REVOKE, at_once, sp_span(request->key_id, sizeof request->key_id));
 }
 
 /* A JSON string of bytes that may not be UTF-8: a message may quote a file's name. */
@@ -223,11 +243,27 @@ static const struct resource {
     {"POST", "/api/v1/reload", false, SP_RIGHTS_ADMIN, do_reload},
     {"POST", "/api/v1/drain", false, SP_RIGHTS_ADMIN, do_drain},
     {"PUT", "/api/v1/loglevel", false, SP_RIGHTS_ADMIN, do_loglevel},
+    {"POST", "/api/v1/keys/{id}/revoke", false, SP_RIGHTS_ADMIN, do_revoke},
 };
 
-static const struct resource *find(enum sp_endpoint_kind kind, const char *path) {
+/* {id} stands for the id of an API key; what it is goes to *ret_id. */
+static bool matches(const char *pattern, const char *path, char ret_id[SP_KEY_ID_LEN]) {
+    static const char placeholder[] = "{id}";
+    const char *at = strstr(pattern, placeholder);
+    if (!at)
+        return strcmp(pattern, path) == 0;
+    size_t before = (size_t)(at - pattern), len = strlen(path);
+    const char *after = at + sizeof placeholder - 1;
+    if (len != before + SP_KEY_ID_LEN + strlen(after) || memcmp(path, pattern, before) != 0 ||
+        strcmp(path + before + SP_KEY_ID_LEN, after) != 0 || !sp_key_id_valid(sp_span(path + before, SP_KEY_ID_LEN)))
+        return false;
+    memcpy(ret_id, path + before, SP_KEY_ID_LEN);
+    return true;
+}
+
+static const struct resource *find(enum sp_endpoint_kind kind, const char *path, char ret_id[SP_KEY_ID_LEN]) {
     for (size_t i = 0; i < SP_COUNT(resources); i++)
-        if (strcmp(resources[i].path, path) == 0 && (kind == SP_ENDPOINT_ADMIN || resources[i].on_metrics))
+        if ((kind == SP_ENDPOINT_ADMIN || resources[i].on_metrics) && matches(resources[i].path, path, ret_id))
             return &resources[i];
     return NULL;
 }
@@ -267,7 +303,8 @@ static bool permitted(struct sp_site *site, struct MHD_Connection *connection, c
 }
 
 static enum MHD_Result begin(struct sp_site *site, struct MHD_Connection *connection, const char *url, const char *method, void **state) {
-    const struct resource *resource = find(site->kind, url);
+    char key_id[SP_KEY_ID_LEN] = {0};
+    const struct resource *resource = find(site->kind, url, key_id);
     if (!resource)
         return send_refusal(connection, MHD_HTTP_NOT_FOUND, "no such resource");
     if (strcmp(resource->method, method) != 0)
@@ -280,6 +317,7 @@ static enum MHD_Result begin(struct sp_site *site, struct MHD_Connection *connec
     if (!request)
         return MHD_NO;
     *request = (struct request){.site = site, .connection = connection, .resource = resource, .uid = uid};
+    memcpy(request->key_id, key_id, sizeof key_id);
     sp_list_init(&request->node);
     *state = request;
     return MHD_YES;

@@ -8,12 +8,12 @@ enum { MESSAGE_MAX = 4096, LINE_MAX_BYTES = 6 * MESSAGE_MAX + 256 };
 
 static int log_fd = STDERR_FILENO;
 static enum sp_log_level log_level = SP_LOG_INFO;
-static const char *log_process = "sallyport";
+static char log_process[32] = "sallyport"; /* a copy: callers make the name up */
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 void sp_log_open(int fd, const char *process_name, enum sp_log_level level) {
     log_fd = fd;
-    log_process = process_name;
+    snprintf(log_process, sizeof log_process, "%s", process_name);
     log_level = level;
 }
 

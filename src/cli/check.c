@@ -9,6 +9,7 @@
 #include <sallyport/config.h>
 #include <sallyport/identity.h>
 #include <sallyport/net.h>
+#include <sallyport/upstream.h>
 
 #include "commands.h"
 
@@ -78,6 +79,13 @@ static void check_as_worker(struct sp_config *config, struct findings *findings)
         sp_tls_server_unref(tls);
     }
     sp_tls_tickets_free(tickets);
+
+    struct sp_upstream_tls *upstream_tls = NULL;
+    error = NULL;
+    if (sp_upstream_tls_new(config, &sp_tls_signer_local, &error, &upstream_tls) < 0)
+        add_line(findings, error ? error : "pools: out of memory");
+    free(error);
+    sp_upstream_tls_free(upstream_tls);
 }
 
 static void check_user(const struct sp_config *config, struct findings *findings) {

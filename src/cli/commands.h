@@ -14,6 +14,9 @@ int sp_command_token(int argc, char **argv);
 int sp_command_ctl(int argc, char **argv);
 int sp_command_version(int argc, char **argv);
 
+/* What `sallyport ctl revoke` does: the running gateway refuses this key from now on. Either of socket_path and config may be NULL. */
+int sp_ctl_revoke(const char *socket_path, const char *config, const char *key_id, bool now);
+
 /* "sallyport COMMAND: WHY" and where help is, on stderr; always SP_EXIT_USAGE. */
 int sp_wrong_usage(const char *command, const char *why, ...) SP_PRINTF(2, 3);
 /* The same for what getopt_long(3) (with opterr = 0) refused: '?' unknown or ambiguous, ':' its argument is missing. */

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include <sallyport/config.h>
+#include <sallyport/revocations.h>
 
 #include "commands.h"
 #include "status.h"
@@ -27,6 +28,7 @@ static const struct action {
     {"reload", "POST", "/api/v1/reload", NULL, NULL},
     {"drain", "POST", "/api/v1/drain", NULL, NULL},
     {"loglevel", "PUT", "/api/v1/loglevel", "LEVEL", NULL},
+    {"revoke", "POST", "/api/v1/keys/%s/revoke", "ID", NULL},
     {"limits", NULL, NULL, NULL, NULL},
 };
 
@@ -38,7 +40,10 @@ static void help(void) {
          "  reload            read the configuration again; all or nothing\n"
          "  drain             finish what is in flight and end, as on TERM\n"
          "  loglevel LEVEL    error, warn, info or debug, until the next reload\n"
+         "  revoke ID         refuse this API key from now on, here and on every gateway that shares the Redis, until\n"
+         "                    they are started again; `sallyport key revoke` also writes it down\n"
          "\n"
+         "  --now             with revoke: what the key's callers have open ends too\n"
          "  --socket PATH     the gateway's admin socket (" SOCKET_DEFAULT ")\n"
          "  --config FILE     take the socket's path from this configuration\n"
          "  --json            the answer as the gateway gave it\n"
@@ -110,10 +115,20 @@ static size_t take_bytes(char *bytes, size_t size, size_t n, void *buffer) {
     return sp_buffer_append(buffer, bytes, size * n) < 0 ? 0 : size * n;
 }
 
-static struct curl_slist *prepare(CURL *curl, const char *socket_path, const struct action *action, const char *body,
+/* What is asked for: an action, with its argument in the path or the body. */
+struct question {
+    const struct action *action;
+    const char *argument;
+    bool now;
+};
+
+static struct curl_slist *prepare(CURL *curl, const char *socket_path, const struct question *question, const char *body,
                                   struct sp_buffer *answer) {
+    const struct action *action = question->action;
+    const char *path = action->path, *place = strstr(path, "%s");
     char url[128];
-    snprintf(url, sizeof url, "http://localhost%s", action->path);
+    snprintf(url, sizeof url, "http://localhost%.*s%s%s", (int)(place ? (size_t)(place - path) : strlen(path)), path,
+             place ? question->argument : "", place ? place + 2 : "");
     curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
     curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* none, whatever the environment says */
@@ -133,13 +148,13 @@ static struct curl_slist *prepare(CURL *curl, const char *socket_path, const str
 }
 
 /* The HTTP status, or -1 after saying on stderr why there is none. */
-static long ask(const char *socket_path, const struct action *action, const char *body, struct sp_buffer *answer) {
+static long ask(const char *socket_path, const struct question *question, const char *body, struct sp_buffer *answer) {
     CURL *curl = curl_easy_init();
     if (!curl) {
         fputs("sallyport ctl: libcurl cannot start\n", stderr);
         return -1;
     }
-    struct curl_slist *headers = prepare(curl, socket_path, action, body, answer);
+    struct curl_slist *headers = prepare(curl, socket_path, question, body, answer);
     long status = -1, problem = 0;
     CURLcode code = curl_easy_perform(curl);
     if (code == CURLE_OK) {
@@ -184,20 +199,29 @@ static int show(const struct action *action, long status, struct sp_span bytes, 
     return ok ? SP_EXIT_OK : SP_EXIT_FAILED;
 }
 
-static int perform(const char *socket_path, const struct action *action, const char *argument, bool raw) {
+static int write_body(const struct question *question, struct sp_buffer *body) {
+    if (question->now)
+        return sp_buffer_append_span(body, SP_SPAN("{\"now\":true}"));
+    if (!question->argument || strstr(question->action->path, "%s"))
+        return sp_buffer_append_span(body, SP_SPAN("{}"));
+    int r = sp_buffer_append_span(body, SP_SPAN("{\"level\":"));
+    if (r >= 0)
+        r = sp_buffer_append_json(body, sp_span_text(question->argument));
+    return r < 0 ? r : sp_buffer_append_span(body, SP_SPAN("}"));
+}
+
+static int perform(const char *socket_path, const struct question *question, bool raw) {
     _cleanup_(sp_buffer_free) struct sp_buffer body;
     sp_buffer_init(&body, 16 * 1024);
-    int r = argument ? sp_buffer_printf(&body, "{\"level\":") : sp_buffer_printf(&body, "{");
-    if (r >= 0 && argument)
-        r = sp_buffer_append_json(&body, sp_span_text(argument));
+    int r = write_body(question, &body);
     if (r >= 0)
-        r = sp_buffer_append(&body, "}", 2); /* with its NUL */
+        r = sp_buffer_append(&body, "", 1); /* its NUL */
     if (r < 0)
-        return sp_wrong_usage("ctl", "this is no %s", action->argument);
+        return sp_wrong_usage("ctl", "this is no %s", question->action->argument);
     _cleanup_(sp_buffer_free) struct sp_buffer answer;
     sp_buffer_init(&answer, ANSWER_MAX);
-    long status = ask(socket_path, action, sp_buffer_span(&body).at, &answer);
-    return status < 0 ? SP_EXIT_FAILED : show(action, status, sp_buffer_span(&answer), raw);
+    long status = ask(socket_path, question, sp_buffer_span(&body).at, &answer);
+    return status < 0 ? SP_EXIT_FAILED : show(question->action, status, sp_buffer_span(&answer), raw);
 }
 
 static const struct action *find(const char *name) {
@@ -207,25 +231,42 @@ static const struct action *find(const char *name) {
     return NULL;
 }
 
+/* With the socket that was named, or the one of a configuration, or the usual one. */
+static int perform_at(const char *socket_path, const char *config, const struct question *question, bool raw) {
+    _cleanup_(sp_free_pointer) char *configured = config ? socket_of(config) : NULL;
+    if (config && !configured)
+        return SP_EXIT_FAILED;
+    if (!socket_path)
+        socket_path = configured ? configured : SOCKET_DEFAULT;
+    return perform(socket_path, question, raw);
+}
+
+int sp_ctl_revoke(const char *socket_path, const char *config, const char *key_id, bool now) {
+    const struct question question = {.action = find("revoke"), .argument = key_id, .now = now};
+    return perform_at(socket_path, config, &question, false);
+}
+
 int sp_command_ctl(int argc, char **argv) {
     static const struct option options[] = {{"socket", required_argument, NULL, 's'},
                                             {"config", required_argument, NULL, 'c'},
                                             {"json", no_argument, NULL, 'j'},
+                                            {"now", no_argument, NULL, 'n'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     const char *socket_path = NULL, *config = NULL;
-    bool json = false;
+    bool json = false, now = false;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (option) {
         case 's': socket_path = optarg; break;
         case 'c': config = optarg; break;
         case 'j': json = true; break;
+        case 'n': now = true; break;
         case 'h': help(); return SP_EXIT_OK;
         default: return sp_wrong_option("ctl", option, argv);
         }
     }
     if (optind >= argc)
-        return sp_wrong_usage("ctl", "an action is missing: status, backends, reload, drain or loglevel");
+        return sp_wrong_usage("ctl", "an action is missing: status, backends, reload, drain, loglevel or revoke");
     const struct action *action = find(argv[optind]);
     if (!action)
         return sp_wrong_usage("ctl", "there is no action %s", argv[optind]);
@@ -234,13 +275,13 @@ int sp_command_ctl(int argc, char **argv) {
     int n_arguments = argc - optind - 1, n_wanted = action->argument ? 1 : 0;
     if (n_arguments != n_wanted)
         return sp_wrong_usage("ctl", "%s takes %s", action->name, action->argument ? action->argument : "no argument");
+    const struct question question = {.action = action, .argument = n_wanted ? argv[optind + 1] : NULL, .now = now};
+    bool revokes = strcmp(action->name, "revoke") == 0;
+    if (now && !revokes)
+        return sp_wrong_usage("ctl", "--now goes with revoke");
+    if (revokes && !sp_key_id_valid(sp_span_text(question.argument)))
+        return sp_wrong_usage("ctl", "%s is no key's ID: 8 letters and digits (sallyport key list)", question.argument);
     if (socket_path && config)
         return sp_wrong_usage("ctl", "--socket and --config together: give one");
-
-    _cleanup_(sp_free_pointer) char *configured = config ? socket_of(config) : NULL;
-    if (config && !configured)
-        return SP_EXIT_FAILED;
-    if (!socket_path)
-        socket_path = configured ? configured : SOCKET_DEFAULT;
-    return perform(socket_path, action, n_wanted ? argv[optind + 1] : NULL, json);
+    return perform_at(socket_path, config, &question, json);
 }

@@ -11,12 +11,14 @@
 
 static const char usage[] = "usage: sallyport key new    --file FILE --name NAME [--role ROLE]... [--tenant TENANT] [--expires 90d]\n"
                             "       sallyport key list   --file FILE [--json]\n"
-                            "       sallyport key revoke --file FILE ID\n"
+                            "       sallyport key revoke --file FILE ID [--now] [--config FILE | --socket PATH]\n"
                             "       sallyport key rotate --file FILE ID [--overlap 24h] [--expires 90d|never]\n"
                             "\n"
                             "Makes and changes the file that `api_keys` in the configuration names. It holds digests, never keys.\n"
                             "new and rotate write the key, and nothing else, to standard output: it is shown this once.\n"
-                            "A running gateway takes changes up at its next reload (sallyport ctl reload).\n"
+                            "A running gateway takes changes up at its next reload (sallyport ctl reload). With --now, --config or\n"
+                            "--socket, revoke also tells it, when the file is written: it refuses the key from then on, as does every\n"
+                            "gateway that shares its Redis. A revoked key does not come back: make a new one.\n"
                             "\n"
                             "  --file FILE        the file of keys; new makes it when there is none\n"
                             "  --name NAME        who uses the key; what limits by subject count, and what the log says\n"
@@ -24,6 +26,9 @@ static const char usage[] = "usage: sallyport key new    --file FILE --name NAME
                             "  --tenant TENANT    whom the user belongs to\n"
                             "  --expires TIME     from now on: 20m, 12h, 90d; or never (the default for new)\n"
                             "  --overlap TIME     how long the old key still counts after rotate (default 24h; 0 revokes it at once)\n"
+                            "  --now              what the revoked key's callers have open ends too\n"
+                            "  --config FILE      the gateway whose admin socket this configuration names\n"
+                            "  --socket PATH      the gateway with this admin socket\n"
                             "  --json             a list for programs\n"
                             "  --help             this text\n";
 
@@ -35,6 +40,8 @@ struct options {
     uint64_t expires_at_s; /* 0: never */
     uint64_t overlap_s;
     bool json;
+    const char *config, *socket_path; /* of the gateway to tell */
+    bool now;
 };
 
 static int failed(const struct options *options, const char *format, ...) SP_PRINTF(2, 3);
@@ -68,7 +75,8 @@ static bool parse_expiry(const char *text, struct options *options) {
     return true;
 }
 
-enum option_id { OPTION_FILE = 1, OPTION_NAME, OPTION_ROLE, OPTION_TENANT, OPTION_EXPIRES, OPTION_OVERLAP, OPTION_JSON, OPTION_HELP };
+enum option_id { OPTION_FILE = 1, OPTION_NAME, OPTION_ROLE, OPTION_TENANT, OPTION_EXPIRES, OPTION_OVERLAP, OPTION_JSON, OPTION_NOW, OPTION_CONFIG,
+                 OPTION_SOCKET, OPTION_HELP };
 
 static const struct option known_options[] = {
     {"file", required_argument, NULL, OPTION_FILE},
@@ -78,6 +86,9 @@ static const struct option known_options[] = {
     {"expires", required_argument, NULL, OPTION_EXPIRES},
     {"overlap", required_argument, NULL, OPTION_OVERLAP},
     {"json", no_argument, NULL, OPTION_JSON},
+    {"now", no_argument, NULL, OPTION_NOW},
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"socket", required_argument, NULL, OPTION_SOCKET},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -98,6 +109,15 @@ static int take_option(struct options *options, int id) {
         return 0;
     case OPTION_JSON:
         options->json = true;
+        return 0;
+    case OPTION_NOW:
+        options->now = true;
+        return 0;
+    case OPTION_CONFIG:
+        options->config = optarg;
+        return 0;
+    case OPTION_SOCKET:
+        options->socket_path = optarg;
         return 0;
     case OPTION_ROLE:
         if (options->n_roles == SP_ROLES_MAX)
@@ -234,7 +254,8 @@ static int key_new(const struct options *options) {
     return add_and_show(options, file, key);
 }
 
-static int key_revoke(const struct options *options) {
+/* Sets the time in the file, or leaves the one that stands there. */
+static int write_revocation(const struct options *options) {
     _cleanup_(sp_close_fd) int lock_fd = -1;
     _cleanup_(free_file) struct sp_key_file *file = NULL;
     int r = lock(options, &lock_fd);
@@ -246,15 +267,33 @@ static int key_revoke(const struct options *options) {
     if (!key)
         return SP_EXIT_FAILED;
     if (key->revoked) {
-        fprintf(stderr, "Key %s was revoked before; nothing was changed.\n", key->id);
+        fprintf(stderr, "Key %s was revoked before; the file was not changed.\n", key->id);
         return SP_EXIT_OK;
     }
     key->revoked = true;
     key->revoked_at_s = sp_wall_s();
     r = save(options, file);
     if (r == 0)
-        fprintf(stderr, "Key %s is revoked. The gateway refuses it after the next reload: sallyport ctl reload\n", options->id);
+        fprintf(stderr, "Key %s is revoked in %s.\n", options->id, options->file);
     return r;
+}
+
+/* The file first: whatever becomes of the gateway, the key does not come back with it. */
+static int key_revoke(const struct options *options) {
+    bool tell = options->now || options->config || options->socket_path;
+    if (options->config && options->socket_path)
+        return sp_wrong_usage(options->command, "--socket and --config together: give one");
+    int r = write_revocation(options);
+    if (r != SP_EXIT_OK)
+        return r;
+    if (!tell) {
+        fprintf(stderr, "A running gateway refuses it after its next reload, or at once with `sallyport ctl revoke %s`, which gateways that "
+                        "share its Redis follow; with --now what it has open ends too.\n", options->id);
+        return SP_EXIT_OK;
+    }
+    if (sp_ctl_revoke(options->socket_path, options->config, options->id, options->now) == SP_EXIT_OK)
+        return SP_EXIT_OK;
+    return failed(options, "it stands in %s, but the running gateway was not told; see above", options->file);
 }
 
 static int key_rotate(const struct options *options) {
@@ -373,7 +412,7 @@ static const struct {
 } verbs[] = {
     {"new", "key new", key_new, TAKES(FILE) | TAKES(NAME) | TAKES(ROLE) | TAKES(TENANT) | TAKES(EXPIRES), false},
     {"list", "key list", key_list, TAKES(FILE) | TAKES(JSON), false},
-    {"revoke", "key revoke", key_revoke, TAKES(FILE), true},
+    {"revoke", "key revoke", key_revoke, TAKES(FILE) | TAKES(NOW) | TAKES(CONFIG) | TAKES(SOCKET), true},
     {"rotate", "key rotate", key_rotate, TAKES(FILE) | TAKES(OVERLAP) | TAKES(EXPIRES), true},
 };
 

@@ -115,10 +115,21 @@ int sp_parse_host_port(struct sp_span text, char **ret_host, uint16_t *ret_port)
     return 0;
 }
 
+/* RFC 3986 §3.1 */
+static bool is_scheme(struct sp_span text) {
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.at[i], lower = (char)(c | 0x20);
+        bool letter = lower >= 'a' && lower <= 'z', other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+        if (!letter && (i == 0 || !other))
+            return false;
+    }
+    return text.len > 0;
+}
+
 const char *sp_url_parse(struct sp_span text, struct sp_url *ret) {
     static const char separator[] = "://";
     const char *found = text.len ? memmem(text.at, text.len, separator, sizeof separator - 1) : NULL;
-    if (!found || found == text.at)
+    if (!found || !is_scheme(sp_span(text.at, (size_t)(found - text.at))))
         return "expected a URL such as http://10.0.0.11:8000";
     struct sp_url url = {.scheme = sp_span(text.at, (size_t)(found - text.at))};
     struct sp_span rest = sp_span_from(text, url.scheme.len + sizeof separator - 1);

@@ -1,5 +1,6 @@
 /* What no row of the table can say alone: how keys fit each other. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "syntax.h"
@@ -106,18 +107,101 @@ static void check_issuer(struct sp_check *check, const json_t *issuer) {
         sp_check_error(check, at(check, issuer, "jwks"), "`jwks` is not used with HS256 alone; remove it or add an algorithm");
 }
 
+static bool counts_logins(const json_t *limit) {
+    const char *count = text_of(limit, "count");
+    return count && strcmp(count, "unauthorized") == 0;
+}
+
+/* Who calls is what a refused login leaves open. */
+static void check_login_limit(struct sp_check *check, const json_t *limit) {
+    static const char *const known[] = {"address", "route", "global"};
+    const json_t *by = json_object_get(limit, "by");
+    size_t told = 0;
+    for (size_t i = 0; i < SP_COUNT(known); i++)
+        told += lists(by, known[i]);
+    if (counts_logins(limit) && told < json_array_size(by))
+        sp_check_error(check, at(check, limit, "by"), "`by`: of a caller whose login failed only address, route and global are known");
+}
+
+/* They hold everywhere: a list would say that they hold only there. */
+static void check_no_login_limits(struct sp_check *check, const json_t *root, const json_t *names) {
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (name && counts_logins(json_object_get(json_object_get(root, "limits"), name)))
+            sp_check_error(check, sp_source_item(check->source, names, i),
+                           "`limits`: '%s' counts refused logins on every route and needs no list; take it out of this one", name);
+    }
+}
+
+static void check_login_limits(struct sp_check *check, const json_t *root) {
+    size_t count = 0;
+    const char *name;
+    json_t *item;
+    json_object_foreach(json_object_get(root, "limits"), name, item) count += counts_logins(item);
+    if (count > SP_REQUEST_LIMITS_MAX)
+        sp_check_error(check, at(check, root, "limits"), "`limits`: %zu of them say `count: unauthorized`; at most %d are possible", count,
+                       SP_REQUEST_LIMITS_MAX);
+    json_object_foreach(json_object_get(root, "roles"), name, item) check_no_login_limits(check, root, json_object_get(item, "limits"));
+    const json_t *routes = json_object_get(root, "routes");
+    for (size_t i = 0; i < json_array_size(routes); i++)
+        check_no_login_limits(check, root, json_object_get(json_array_get(routes, i), "limits"));
+}
+
 static void check_limit(struct sp_check *check, const json_t *root, const json_t *limit) {
     const char *mode = text_of(limit, "mode");
     const json_t *by = json_object_get(limit, "by");
     if (mode && strcmp(mode, "leased") == 0 && gives(check, root, "redis"))
         sp_check_error(check, at(check, limit, "mode"), "`mode: leased` is not yet supported with `redis`; say strict");
+    check_login_limit(check, limit);
     if (lists(by, "global") && json_array_size(by) > 1)
         sp_check_error(check, at(check, limit, "by"), "`by`: global stands alone; one bucket for all cannot also be one for each");
 }
 
-static size_t check_pool(struct sp_check *check, const json_t *pool) {
+/* The authorities this machine knows, where its administrators keep them: the workers cannot read files. */
+static const char *system_authorities(void) {
+    static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"};
+    for (size_t i = 0; i < SP_COUNT(bundles); i++)
+        if (access(bundles[i], R_OK) == 0)
+            return bundles[i];
+    return bundles[0]; /* said to be unreadable, which is what is to be mended */
+}
+
+/* Where no `ca` is given: as if the system's had been, at the place of the URL that needs it. */
+static void trust_system(struct sp_check *check, const struct sp_record *record, json_t *object, const json_t *holder) {
+    const json_t *where = json_object_get(holder, "url@");
+    check->out_of_memory |= json_object_set(object, "ca@", (json_t *)where) < 0;
+    sp_check_file(check, sp_record_field(record, "ca"), object, system_authorities(), at(check, holder, "url"));
+}
+
+static void check_own_certificate(struct sp_check *check, const json_t *object) {
+    if (json_object_get(object, "certificate") && !gives(check, object, "key"))
+        sp_check_error(check, at(check, object, "certificate"), "`certificate` needs `key`, its private key");
+    if (json_object_get(object, "key") && !gives(check, object, "certificate"))
+        sp_check_error(check, at(check, object, "key"), "`key` needs `certificate`, the certificate it belongs to");
+}
+
+static void check_pool_tls(struct sp_check *check, json_t *pool) {
+    json_t *servers = json_object_get(pool, "servers"), *tls = json_object_get(pool, "tls"), *secured = NULL;
+    for (size_t i = json_array_size(servers); i-- > 0;) {
+        const char *url = text_of(json_array_get(servers, i), "url");
+        if (url && strncmp(url, "https://", 8) == 0)
+            secured = json_array_get(servers, i);
+    }
+    check_own_certificate(check, tls);
+    if (tls && !secured)
+        sp_check_error(check, at(check, pool, "tls"), "`tls` is for https:// servers, and this pool has none; remove it");
+    if (!secured || gives(check, tls, "ca"))
+        return;
+    if (!tls)
+        check->out_of_memory |= json_object_set_new(pool, "tls", tls = json_object()) < 0;
+    const struct sp_record *record = sp_record_field(sp_record_field(&sp_config_record, "pools")->record, "tls")->record;
+    trust_system(check, record, tls, secured);
+}
+
+static size_t check_pool(struct sp_check *check, json_t *pool) {
     const json_t *servers = json_object_get(pool, "servers");
     check_unique(check, servers, "url", "server");
+    check_pool_tls(check, pool);
     return json_array_size(servers);
 }
 
@@ -238,6 +322,7 @@ void sp_check_across(struct sp_check *check) {
     const char *name;
     json_t *item;
     json_object_foreach(json_object_get(root, "limits"), name, item) check_limit(check, root, item);
+    check_login_limits(check, root);
     size_t servers = 0;
     json_object_foreach(json_object_get(root, "pools"), name, item) servers += check_pool(check, item);
     if (servers > SP_SERVERS_MAX)

@@ -157,8 +157,8 @@ static void strip(const struct sp_record *record, bool control, json_t *object) 
     for (size_t i = 0; i < record->n_fields; i++) {
         const struct sp_field *field = &record->fields[i];
         json_t *value = json_object_get(object, field->name);
-        if (field->kind == SP_KIND_FILE && sp_field_has(field, SP_SECRET) && sp_field_has(field, SP_FOR_CONTROL) != control &&
-            field->contents)
+        bool others = sp_field_has(field, SP_FOR_CONTROL) != control && !sp_field_has(field, SP_FOR_BOTH);
+        if (field->kind == SP_KIND_FILE && sp_field_has(field, SP_SECRET) && others && field->contents)
             json_object_del(object, field->contents);
         if (!value || field->kind < SP_KIND_RECORD || field->kind == SP_KIND_PAIRS)
             continue;

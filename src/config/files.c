@@ -138,8 +138,8 @@ void sp_check_file(struct sp_check *check, const struct sp_field *field, json_t 
     if (!check->read_files)
         return;
     char *bytes = NULL;
-    size_t len;
-    unsigned mode;
+    size_t len = 0;
+    unsigned mode = 0;
     int failed = sp_read_file(resolved, FILE_BYTES_MAX, &mode, &bytes, &len);
     if (failed) {
         sp_check_error(check, place, "`%s`: cannot read %s: %s", field->name, resolved, sentence_of(failed));

@@ -111,15 +111,19 @@ const char *sp_check_redis_url(struct sp_span text) {
 }
 
 const char *sp_check_server_url(struct sp_span text) {
-    if (sp_span_starts(text, SP_SPAN("https://")))
-        return "`https://` is not yet supported; use http://";
     if (sp_span_starts(text, SP_SPAN("h2c://")))
-        return "`h2c://` is not yet supported; use http://";
+        return "`h2c://` is not yet supported; use http:// or https://";
     struct sp_url url;
     const char *problem = sp_url_parse(text, &url);
     if (problem)
         return problem;
-    return sp_span_eq(url.scheme, SP_SPAN("http")) ? NULL : "expected a URL that begins with http://";
+    bool fits = sp_span_eq(url.scheme, SP_SPAN("http")) || sp_span_eq(url.scheme, SP_SPAN("https"));
+    return fits ? NULL : "expected a URL that begins with http:// or https://";
+}
+
+const char *sp_check_server_name(struct sp_span text) {
+    bool address = text.len > 0 && memchr(text.at, ':', text.len); /* an IPv6 one stands without brackets here */
+    return sp_is_host(text, address) ? NULL : "expected a host name or an address without a port, such as gpu.internal";
 }
 
 bool sp_is_http_url(struct sp_span text) {

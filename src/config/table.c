@@ -208,7 +208,7 @@ static const struct sp_choice dimensions[] = {
 static const struct sp_choice limit_modes[] = {NOW("leased", SP_LIMIT_LEASED), NOW("strict", SP_LIMIT_STRICT), END};
 static const struct sp_choice outages[] = {NOW("share", SP_OUTAGE_SHARE), NOW("open", SP_OUTAGE_OPEN), NOW("closed", SP_OUTAGE_CLOSED),
                                            END};
-static const struct sp_choice counts[] = {NOW("all", SP_COUNT_ALL), LATER("unauthorized", SP_COUNT_UNAUTHORIZED), END};
+static const struct sp_choice counts[] = {NOW("all", SP_COUNT_ALL), NOW("unauthorized", SP_COUNT_UNAUTHORIZED), END};
 
 static const struct sp_field limit_fields[] = {
     {"by", SP_KIND_CHOICES, SP_REQUIRED, AT(struct sp_limit_config, by), .min = 1, .choices = dimensions,
@@ -229,7 +229,9 @@ static const struct sp_field limit_fields[] = {
      .about = "while Redis is away: keep to this gateway's share, admit all, or refuse all"},
     {"shadow", SP_KIND_BOOL, 0, "false", AT(struct sp_limit_config, shadow),
      .about = "count and log what would be refused, refuse nothing"},
-    {"count", SP_KIND_CHOICE, 0, "all", AT(struct sp_limit_config, count), .choices = counts, .about = "which requests count"},
+    {"count", SP_KIND_CHOICE, 0, "all", AT(struct sp_limit_config, count), .choices = counts,
+     .about = "which requests count. unauthorized: answers with 401 alone, on every route, whether the route lists the limit or not; where its "
+              "bucket is empty nobody new is let in, whatever credential they bring"},
     {"slot", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_limit_config, slot), .max = SP_LIMITS_MAX - 1},
 };
 static const struct sp_record limit = RECORD(limit_fields, struct sp_limit_config, .name = "limit", .finish = sp_finish_limit);
@@ -238,7 +240,7 @@ static const struct sp_record limit = RECORD(limit_fields, struct sp_limit_confi
 
 static const struct sp_field server_fields[] = {
     {"url", SP_KIND_TEXT, SP_REQUIRED | SP_PLACED, AT(struct sp_server_config, url), .check = sp_check_server_url,
-     .about = "http://host:port, with a path that requests are put below"},
+     .about = "http://host:port or https://host:port, with a path that requests are put below"},
     {"weight", SP_KIND_NUMBER, 0, "1", AT(struct sp_server_config, weight), .min = 1, .max = 1000, .about = "its share of requests"},
     {"max_in_flight", SP_KIND_NUMBER, 0, AT(struct sp_server_config, max_in_flight), .min = 1, .max = 1000000,
      .about = "requests at one time; left out: no bound"},
@@ -251,12 +253,17 @@ static const struct sp_choice balances[] = {NOW("least_loaded", SP_BALANCE_LEAST
 static const struct sp_choice backend_protocols[] = {NOW("auto", 0), NOW("http/1.1", 1), LATER("h2", 2), END};
 
 static const struct sp_field pool_tls_fields[] = {
-    {"ca", SP_KIND_FILE, 0, UNPLACED, .about = "PEM file: who signs the servers' certificates"},
-    {"server_name", SP_KIND_TEXT, 0, UNPLACED, .about = "the name their certificates must have"},
-    {"certificate", SP_KIND_FILE, 0, UNPLACED, .about = "PEM file: our certificate"},
-    {"key", SP_KIND_FILE, SP_SECRET, UNPLACED, .about = "PEM file: its private key"},
+    {"ca", SP_KIND_FILE, SP_PLACED, AT(struct sp_tls_client_config, ca), CONTENTS(struct sp_tls_client_config, ca_pem),
+     .about = "PEM file: who signs the servers' certificates; left out: the authorities this machine knows"},
+    {"server_name", SP_KIND_TEXT, 0, AT(struct sp_tls_client_config, server_name), .check = sp_check_server_name,
+     .about = "the name their certificates must have; left out: the host of each url"},
+    {"certificate", SP_KIND_FILE, SP_PLACED, AT(struct sp_tls_client_config, own.chain), .contents = "certificate_pem",
+     .contents_at = offsetof(struct sp_tls_client_config, own.chain_pem),
+     .about = "PEM file: our certificate, for servers that ask for one, then the intermediates; probes show it too"},
+    {"key", SP_KIND_FILE, SP_PLACED | SP_SECRET | SP_FOR_BOTH, AT(struct sp_tls_client_config, own.key), .contents = "key_pem",
+     .contents_at = offsetof(struct sp_tls_client_config, own.key_pem), .about = "PEM file: its private key, readable by its owner only"},
 };
-static const struct sp_record pool_tls = RECORD(pool_tls_fields, struct sp_pool_config, .name = "tls");
+static const struct sp_record pool_tls = RECORD(pool_tls_fields, struct sp_tls_client_config, .name = "tls");
 
 static const struct sp_field credential_fields[] = {
     {"header", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_credential_config, header), .check = sp_check_credential_header,
@@ -301,7 +308,8 @@ static const struct sp_field pool_fields[] = {
     {"balance", SP_KIND_CHOICE, 0, "least_loaded", AT(struct sp_pool_config, balance), .choices = balances,
      .about = "least_loaded takes the less busy of two"},
     {"protocol", SP_KIND_CHOICE, 0, "auto", UNPLACED, .choices = backend_protocols, .about = "what the servers are spoken to in"},
-    {"tls", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &pool_tls, .about = "for https:// servers"},
+    {"tls", SP_KIND_RECORD, 0, AT(struct sp_pool_config, tls), .record = &pool_tls,
+     .about = "for https:// servers, whose certificates are always verified"},
     {"credential", SP_KIND_RECORD, 0, AT(struct sp_pool_config, credential), .record = &credential,
      .about = "put in for the servers; the client's own never gets through"},
     {"identity", SP_KIND_BOOL, SP_DEFAULT_ONLY, "false", UNPLACED,

@@ -54,6 +54,7 @@ enum sp_field_flag {
     SP_AUTO = 2048,     /* a NUMBER that may be `auto`: one per CPU that this process may use */
     SP_OR_URL = 1 << 20,      /* a FILE that may be an http(s) URL instead: kept as it is, nothing is read */
     SP_FOR_CONTROL = 1 << 21, /* a SECRET that control needs, and workers do not get */
+    SP_FOR_BOTH = 1 << 22,    /* a SECRET that control needs as well as the workers */
     SP_CREDENTIAL = 4096, /* a FILE of that name in $CREDENTIALS_DIRECTORY (systemd.exec(5)), not a path */
 };
 
@@ -114,7 +115,7 @@ int sp_finish_issuer(struct sp_vault *vault, void *issuer);
 
 /* syntax.c: forms of text */
 sp_check_text sp_check_name, sp_check_role_name, sp_check_not_empty, sp_check_listen_address, sp_check_metrics_address, sp_check_redis_url,
-    sp_check_server_url, sp_check_claim_path, sp_check_header_value, sp_check_request_allow, sp_check_request_set, sp_check_response_allow,
+    sp_check_server_url, sp_check_server_name, sp_check_claim_path, sp_check_header_value, sp_check_request_allow, sp_check_request_set, sp_check_response_allow,
     sp_check_response_set, sp_check_credential_header, sp_check_host_pattern, sp_check_route_path, sp_check_strip_prefix, sp_check_method,
     sp_check_probe_path, sp_check_jwks, sp_check_issuer_name, sp_check_key_set, sp_check_shared_secret, sp_check_plain_name, sp_check_label, sp_check_credential_name; /* the last is for files.c: the document holds the path */
 

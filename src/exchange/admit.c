@@ -32,7 +32,7 @@ static bool ask(struct sp_exchange *x) {
     }
     x->limit.cost = 1;
     x->limit.facts = (struct sp_limit_facts){
-        .subject = x->principal->subject,
+        .subject = x->principal->account,
         .tenant = x->principal->tenant,
         .key_id = x->principal->key_id,
         .route = sp_span_text(x->route->name),
@@ -48,7 +48,7 @@ static void decided_later(struct sp_limit_request *request) {
     sp_exchange_run(x);
 }
 
-static void count(struct sp_exchange *x) {
+void sp_count_decision(struct sp_exchange *x) {
     const struct sp_service_parts *parts = &x->service->parts;
     const struct sp_limit_decision *decision = &x->limit.decision;
     for (size_t i = 0; i < x->limit.n_limits && parts->counters; i++) {
@@ -57,14 +57,15 @@ static void count(struct sp_exchange *x) {
             sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_SHADOW_REFUSED);
         else if (limit == decision->refused_by)
             sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_REFUSED);
-        else if (decision->admitted)
+        else if (decision->admitted && !x->limit.peek)
             sp_count_limit(parts->counters, parts->worker_slot, limit->slot, SP_OUTCOME_ADMITTED);
     }
     if (decision->degraded)
         sp_service_count(x->service, SP_COUNTER_LIMITS_DEGRADED, 1);
 }
 
-static const char *told(struct sp_exchange *x, const char *format, const char *limit) {
+const char *sp_limit_sentence(struct sp_exchange *x, const char *format) {
+    const char *limit = x->limit.decision.refused_by ? x->limit.decision.refused_by->name : "unknown";
     size_t size = strlen(format) + strlen(limit) + 1;
     char *text = sp_arena_alloc(&x->arena, size);
     if (!text)
@@ -75,13 +76,12 @@ static const char *told(struct sp_exchange *x, const char *format, const char *l
 
 static enum sp_stage_answer decide(struct sp_exchange *x) {
     const struct sp_limit_decision *decision = &x->limit.decision;
-    count(x);
+    sp_count_decision(x);
     if (decision->admitted)
         return SP_STAGE_NEXT;
-    const char *limit = decision->refused_by ? decision->refused_by->name : "unknown";
     if (decision->never)
-        return sp_reply(x, 400, "never_within_limit", told(x, "The request costs more than the limit '%s' can ever hold.", limit), "limit");
-    return sp_reply(x, 429, "rate_limit_exceeded", told(x, "Rate limit reached: '%s'. Try again after the time in Retry-After.", limit), "limit");
+        return sp_reply(x, 400, "never_within_limit", sp_limit_sentence(x, "The request costs more than the limit '%s' can ever hold."), "limit");
+    return sp_reply(x, 429, "rate_limit_exceeded", sp_limit_sentence(x, "Rate limit reached: '%s'. Try again after the time in Retry-After."), "limit");
 }
 
 enum sp_stage_answer sp_stage_admit(struct sp_exchange *x) {

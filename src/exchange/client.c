@@ -67,6 +67,7 @@ static void free_client(struct sp_deferred *deferred) {
     sp_buffer_free(&client->in);
     sp_buffer_free(&client->out);
     sp_auth_memory_clear(&client->auth);
+    sp_principal_unref(client->known);
     sp_pool_put(&service->clients, client);
     sp_service_freed(service);
 }
@@ -430,9 +431,21 @@ static void resume(struct sp_deferred *deferred) {
         read_on(client);
 }
 
+static void take_certificate(struct sp_client *client) {
+    const struct sp_peer_certificate *peer = sp_transport_peer_certificate(client->transport);
+    if (!peer)
+        return;
+    client->certificate = (struct sp_certificate_credential){.name = sp_span_text(peer->name),
+                                                             .subject = sp_span_text(peer->subject),
+                                                             .thumbprint = peer->thumbprint,
+                                                             .not_after_s = peer->not_after_s};
+    client->facts.certificate = &client->certificate;
+}
+
 static void opened(struct sp_client *client) {
     struct sp_service *service = client->service;
     sp_transport_tls_facts(client->transport, &client->facts.tls);
+    take_certificate(client);
     sp_service_count(service, SP_COUNTER_HANDSHAKES, 1);
     if (client->facts.tls.resumed)
         sp_service_count(service, SP_COUNTER_HANDSHAKES_RESUMED, 1);
@@ -489,7 +502,7 @@ void sp_service_accept(struct sp_service *service, unsigned listener_slot, int f
         .timer.fire = time_out,
         .resume.run = resume,
         .free.run = free_client,
-        .facts = {.address = *peer, .protocol = SP_SPAN("HTTP/1.1"), .auth = &client->auth},
+        .facts = {.address = *peer, .protocol = SP_SPAN("HTTP/1.1"), .auth = &client->auth, .known = &client->known},
         .body_done = true,
     };
     sp_address_text(peer->bytes, client->facts.address_text);

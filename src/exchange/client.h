@@ -37,6 +37,8 @@ struct sp_client {
 
     struct sp_client_facts facts;
     struct sp_auth_memory auth;
+    struct sp_certificate_credential certificate; /* facts.certificate points here when there is one */
+    struct sp_principal *known;
 };
 
 /* http1.c: writes what is assembled. false: the client is gone and the connection closed. */

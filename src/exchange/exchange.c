@@ -43,6 +43,7 @@ struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_
     x->front = front;
     x->client = client;
     x->from = from;
+    sp_list_append(&service->exchange_list, &x->node);
     x->free.run = free_exchange;
     x->more.run = run_more;
     x->timer.fire = time_out;
@@ -125,6 +126,7 @@ void sp_exchange_end(struct sp_exchange *x, const char *reason) {
     if (x->ended)
         return;
     x->ended = true;
+    sp_list_remove(&x->node);
     if (reason)
         x->reason = reason;
     sp_timer_stop(&x->timer);

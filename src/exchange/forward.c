@@ -177,11 +177,21 @@ static bool may_try_again(struct sp_exchange *x, bool *ret_free) {
     return x->up_written == 0 || is_idempotent(x->request.method) || sp_http_field(&x->request.fields, SP_FIELD_IDEMPOTENCY_KEY);
 }
 
+/* What the socket or TLS had to say: which certificate, and why not. */
+static void tell_problem(struct sp_exchange *x) {
+    const struct sp_transport *transport = sp_backend_transport(x->backend);
+    const char *problem = sp_transport_problem(transport);
+    if (*problem && sp_backend_may_tell(x->backend))
+        sp_log(sp_transport_refused_certificate(transport) ? SP_LOG_WARN : SP_LOG_INFO, "backend %s: %s",
+               sp_backend_server(x->backend)->url.text, problem);
+}
+
 enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, const char *reason) {
     bool is_free;
     bool again = may_try_again(x, &is_free);
     if (x->backend) {
         if (!(again && is_free)) {
+            tell_problem(x);
             sp_backend_report(x->backend, false);
             sp_service_count(x->service, SP_COUNTER_BACKEND_FAILURES, 1);
         }
@@ -244,7 +254,11 @@ enum sp_stage_answer sp_stage_forward(struct sp_exchange *x) {
         if (!x->connected) {
             if (x->backend_ready & SP_READY_FAILED) {
                 bool slow = sp_backend_timed_out(x->backend);
-                enum sp_stage_answer answer = sp_forward_failed(x, slow ? 504 : 502, slow ? "connect timed out" : "backend unreachable");
+                bool distrusted = sp_transport_refused_certificate(sp_backend_transport(x->backend));
+                enum sp_stage_answer answer = sp_forward_failed(x, slow ? 504 : 502,
+                                                                slow         ? "connect timed out"
+                                                                : distrusted ? "backend certificate not accepted"
+                                                                             : "backend unreachable");
                 if (answer != SP_STAGE_NEXT)
                     return answer;
                 continue;

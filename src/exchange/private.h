@@ -25,6 +25,7 @@ struct sp_service {
     struct sp_snapshot *snapshot;
     struct sp_pool exchanges, clients, blocks;
     struct sp_list client_list;
+    struct sp_list exchange_list;  /* those that have not ended */
     uint64_t body_bytes, body_bytes_max;
     struct sp_list body_waiters;   /* exchanges whose body waits for memory */
     struct sp_deferred wake_waiters;
@@ -34,6 +35,9 @@ struct sp_service {
     void (*idle)(void *owner);
     void *idle_owner;
     struct sp_deferred idle_call;
+    struct sp_list questions; /* to issuers, and those answered a moment ago */
+    struct sp_map questions_by_key;
+    uint64_t last_question;
     uint64_t date_second;
     char date[SP_HTTP_DATE_LEN + 1]; /* Date field of date_second */
 };
@@ -76,6 +80,8 @@ struct sp_client_facts {
     struct sp_tls_facts tls;
     struct sp_span protocol;       /* "HTTP/1.1" */
     struct sp_auth_memory *auth;
+    const struct sp_certificate_credential *certificate; /* NULL: none */
+    struct sp_principal **known;   /* whom a login was granted last, with a reference; NULL: not kept */
 };
 
 /* ---- Request bodies: bytes between client and backend, within the service's budget ---- */
@@ -117,7 +123,14 @@ enum sp_stage_answer {
     SP_STAGE_CLOSE, /* nothing whole can be answered any more */
 };
 
+/* A refused login: what the client is told, and the log; constants. */
+struct sp_refusal {
+    const char *message, *challenge, *reason;
+};
+enum sp_login { SP_LOGIN_UNDECIDED, SP_LOGIN_PENDING, SP_LOGIN_DECIDED };
+
 struct sp_exchange {
+    struct sp_list node; /* in service->exchange_list */
     struct sp_service *service;
     struct sp_snapshot *snapshot;
     const struct sp_front *front;
@@ -132,7 +145,12 @@ struct sp_exchange {
     const struct sp_route_config *route;  /* route */
     struct sp_span path;                  /* what is asked of the backend: without strip_prefix */
     struct sp_principal *principal;       /* authenticate */
+    struct sp_auth_question asked;
+    struct sp_question *asking;           /* waits for an issuer's answer; NULL: does not */
+    struct sp_list asking_node;
     uint64_t roles;
+    enum sp_login login;                  /* whether limits of logins have spoken; until then `limit` is theirs */
+    struct sp_refusal refusal;            /* of the login; reason NULL: it was good */
     bool limited;                         /* admit: limit.decision holds */
     bool limit_pending;
     struct sp_limit_request limit;
@@ -197,6 +215,17 @@ enum sp_stage_answer sp_forward_pump(struct sp_exchange *x);
 /* This try has failed: NEXT when another one has begun (stage forward again), else the answer of ours. */
 enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, const char *reason);
 
+/* login.c, for authenticate. Whether a login was good is told only once the limits that count refused ones have agreed. */
+enum sp_stage_answer sp_login_refused(struct sp_exchange *x, const struct sp_refusal *refusal);
+enum sp_stage_answer sp_login_good(struct sp_exchange *x);
+enum sp_stage_answer sp_login_resumed(struct sp_exchange *x); /* from the second run of the stage on */
+/* authenticate.c */
+enum sp_stage_answer sp_reply_unauthorized(struct sp_exchange *x, const struct sp_refusal *refusal);
+void sp_exchange_cut(struct sp_exchange *x); /* its API key was revoked, at once */
+/* admit.c: a decision in the counters; and a sentence with the limit's name for its %s. */
+void sp_count_decision(struct sp_exchange *x);
+const char *sp_limit_sentence(struct sp_exchange *x, const char *format);
+
 /* An answer of ours in the shape the path's clients expect. code is for programs, message for people; both constant or in x's arena. */
 enum sp_stage_answer sp_reply(struct sp_exchange *x, unsigned status, const char *code, const char *message, const char *reason);
 /* The same with one more field, e.g. WWW-Authenticate. */
@@ -205,6 +234,11 @@ enum sp_stage_answer sp_reply_with(struct sp_exchange *x, unsigned status, const
 /* Fields that every answer carries: x-request-id, HSTS, limits. */
 void sp_answer_common(struct sp_exchange *x, struct sp_answer *answer);
 void sp_answer_limits(struct sp_exchange *x, struct sp_answer *answer);
+
+/* ask.c: puts x->asked to its issuer. True: x waits, and sp_exchange_run() will be called; false: it cannot be asked, which x->asked says now. */
+bool sp_question_ask(struct sp_exchange *x);
+void sp_question_leave(struct sp_exchange *x); /* harmless when it does not wait */
+void sp_questions_free(struct sp_service *service);
 
 /* headers.c: what passes. */
 bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_http_field *field);

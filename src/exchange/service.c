@@ -29,7 +29,10 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
     service->idle_call.run = tell_idle;
     service->date_second = UINT64_MAX;
     sp_list_init(&service->client_list);
+    sp_list_init(&service->exchange_list);
     sp_list_init(&service->body_waiters);
+    sp_list_init(&service->questions);
+    sp_map_init(&service->questions_by_key);
     sp_pool_init(&service->exchanges, sizeof(struct sp_exchange), 256);
     sp_pool_init(&service->clients, sizeof(struct sp_client), 1024);
     sp_pool_init(&service->blocks, SP_BODY_BLOCK_SIZE, 256);
@@ -41,6 +44,7 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
 void sp_service_free(struct sp_service *service) {
     if (!service)
         return;
+    sp_questions_free(service);
     sp_snapshot_unref(service->snapshot);
     sp_pool_drain(&service->exchanges);
     sp_pool_drain(&service->clients);
@@ -70,6 +74,20 @@ void sp_service_drain(struct sp_service *service, void (*idle)(void *owner), voi
 void sp_service_abort(struct sp_service *service) {
     while (!sp_list_empty(&service->client_list))
         sp_client_close(sp_client_of(service->client_list.next), true);
+}
+
+void sp_service_cut_key(struct sp_service *service, struct sp_span key_id) {
+    struct sp_list doomed; /* gathered first: the end of one may be the end of others on its connection */
+    sp_list_init(&doomed);
+    sp_list_each_safe(node, &service->exchange_list) {
+        struct sp_exchange *x = sp_list_entry(node, struct sp_exchange, node);
+        if (!x->principal || x->principal->kind != SP_CREDENTIAL_API_KEY || !sp_span_eq(x->principal->key_id, key_id))
+            continue;
+        sp_list_remove(&x->node);
+        sp_list_append(&doomed, &x->node);
+    }
+    while (!sp_list_empty(&doomed))
+        sp_exchange_cut(sp_list_entry(doomed.next, struct sp_exchange, node));
 }
 
 bool sp_service_idle(const struct sp_service *service) { return sp_list_empty(&service->client_list) && service->exchanges.live == 0; }

@@ -1,8 +1,9 @@
-/* settle: whatever an exchange held goes back: the decision it still waited for, the server's slot and connection. A request costs one,
+/* settle: whatever an exchange held goes back: the answer or decision it still waited for, the server's slot and connection. A request costs one,
  * whatever became of it, so there is no difference to pay. */
 #include "private.h"
 
 void sp_stage_settle(struct sp_exchange *x) {
+    sp_question_leave(x);
     if (x->limit_pending)
         sp_limiter_cancel(x->service->parts.limiter, &x->limit);
     x->limit_pending = false;

@@ -11,11 +11,16 @@ int sp_snapshot_new(struct sp_config *config, const struct sp_tls_signer *signer
     snapshot->refs = 1;
     snapshot->config = sp_config_ref(config);
     int error = sp_identity_new(config, ret_error, &snapshot->identity);
+    for (size_t i = 0; i < config->n_limits; i++)
+        if (config->limits[i].count == SP_COUNT_UNAUTHORIZED)
+            snapshot->login_limits |= UINT64_C(1) << i;
     for (size_t i = 0; i < config->n_listeners && !error; i++) {
         const struct sp_listener_config *listener = &config->listeners[i];
         snapshot->listener[listener->slot] = listener;
         error = sp_tls_server_new(listener, signer, tickets, ret_error, &snapshot->tls[listener->slot]);
     }
+    if (!error)
+        error = sp_upstream_tls_new(config, signer, ret_error, &snapshot->upstream_tls);
     if (error) {
         sp_snapshot_unref(snapshot);
         return error;
@@ -34,6 +39,7 @@ void sp_snapshot_unref(struct sp_snapshot *snapshot) {
         return;
     for (unsigned i = 0; i < SP_LISTENERS_MAX; i++)
         sp_tls_server_unref(snapshot->tls[i]);
+    sp_upstream_tls_free(snapshot->upstream_tls);
     sp_identity_unref(snapshot->identity);
     sp_config_unref(snapshot->config);
     free(snapshot);

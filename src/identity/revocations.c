@@ -83,9 +83,14 @@ int sp_revocations_add(struct sp_revocations *revocations, const struct sp_revoc
     return 1;
 }
 
-bool sp_revocations_has(const struct sp_revocations *revocations, struct sp_span id) {
-    return revocations->count > 0 && id.len == SP_KEY_ID_LEN && stands_at(revocations, place_of(revocations, id.at), id.at);
+const struct sp_revocation *sp_revocations_find(const struct sp_revocations *revocations, struct sp_span id) {
+    if (revocations->count == 0 || id.len != SP_KEY_ID_LEN)
+        return NULL;
+    size_t at = place_of(revocations, id.at);
+    return stands_at(revocations, at, id.at) ? &revocations->item[at] : NULL;
 }
+
+void sp_revocations_clear(struct sp_revocations *revocations) { revocations->count = 0; }
 
 size_t sp_revocations_count(const struct sp_revocations *revocations) { return revocations->count; }
 

@@ -26,13 +26,18 @@ const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
     {SP_MSG_HEARTBEAT, "heartbeat", W | C, S, NOTHING, 0, 0},
     {SP_MSG_ADDRESSES, "addresses", C, W, ONLY(struct sp_msg_addresses), 0, 0},
     {SP_MSG_HEALTH, "health", C, W, ONLY(struct sp_msg_health), 0, 0},
-    {SP_MSG_REVOKED, "revoked keys", S | W, S | W, sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key),
-     sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key), 0, 0},
     {SP_MSG_ADMIN_REQUEST, "admin request", C, S, ONLY(struct sp_msg_admin_request), 0, 0},
     {SP_MSG_ADMIN_ANSWER, "admin answer", S, C, sizeof(struct sp_msg_admin_answer), SP_MESSAGE_MAX - sizeof(struct sp_frame_header), 0, 0},
     {SP_MSG_STATUS, "status", S, C, sizeof(struct sp_msg_status),
      sizeof(struct sp_msg_status) + SP_PROCESSES_MAX * sizeof(struct sp_msg_process), 0, 0},
     {SP_MSG_LOG_LEVEL, "log level", S, W | C, ONLY(struct sp_msg_log_level), 0, 0},
+    {SP_MSG_REVOKED, "revoked keys", S | W, S | W, sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key),
+     sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key), 0, 0},
+    {SP_MSG_KEY_SET, "key set", C, W, ONLY(struct sp_msg_key_set), 0, 1},
+    {SP_MSG_KEY_WANTED, "key wanted", W, C, ONLY(struct sp_msg_key_wanted), 0, 0},
+    {SP_MSG_KEY_ANSWER, "key answer", C, W, ONLY(struct sp_msg_key_answer), 0, 0},
+    {SP_MSG_INTROSPECT, "introspect", W, C, sizeof(struct sp_msg_introspect) + 1, sizeof(struct sp_msg_introspect) + SP_INTROSPECT_TOKEN_MAX, 0, 0},
+    {SP_MSG_INTROSPECTION, "introspection", C, W, sizeof(struct sp_msg_introspection), SP_MESSAGE_MAX - sizeof(struct sp_frame_header), 0, 0},
 };
 
 /* The structs travel as they lie in memory: padding would carry bytes nobody wrote. */
@@ -44,6 +49,8 @@ _Static_assert(sizeof(struct sp_msg_addresses) == 8 + 256, "addresses have no pa
 _Static_assert(sizeof(struct sp_msg_revoked) == 8 && sizeof(struct sp_msg_revoked_key) == 16, "revoked keys have no padding");
 _Static_assert(sizeof(struct sp_msg_admin_request) == 24, "admin request has no padding");
 _Static_assert(sizeof(struct sp_msg_admin_answer) == 16, "admin answer has no padding");
+_Static_assert(sizeof(struct sp_msg_key_answer) == 16, "key answer has no padding");
+_Static_assert(sizeof(struct sp_msg_introspection) == 16, "introspection has no padding");
 _Static_assert(sizeof(struct sp_msg_status) == 16, "status has no padding");
 _Static_assert(sizeof(struct sp_msg_process) == 24, "process has no padding");
 

@@ -4,7 +4,7 @@
 
 #include <sallyport/base.h>
 
-#define SP_BREAKER_FAILURES 3        /* in a row open it */
+#define SP_BREAKER_FAILURES    3 /* in a row open it */
 #define SP_BREAKER_WAIT_MIN_MS 50
 #define SP_BREAKER_WAIT_MAX_MS 1000
 

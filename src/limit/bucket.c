@@ -1,5 +1,5 @@
-/* The token bucket as pure functions. Between two instants a bucket accrues elapsed · amount · 10⁶ / period micro-tokens; the remainder of
- * that division is kept, so that a thousand small steps add up to exactly one large one. Products are 128 bits wide and saturate. */
+/* The token bucket as pure functions. Between two instants a bucket accrues elapsed · amount · 10⁶ / period micro-tokens; the remainder
+ * of that division is kept, so that a thousand small steps add up to exactly one large one. Products are 128 bits wide and saturate. */
 #include "bucket.h"
 
 __extension__ typedef unsigned __int128 wide;
@@ -9,9 +9,7 @@ __extension__ typedef unsigned __int128 wide;
 static uint64_t burst_of(const struct sp_bucket_policy *policy) { return sp_min(policy->burst, LARGEST_BURST); }
 static int64_t full_level(const struct sp_bucket_policy *policy) { return (int64_t)(burst_of(policy) * SP_MICRO); }
 
-static wide missing(int64_t level, int64_t target) {
-    return target > level ? (wide)((uint64_t)target - (uint64_t)level) : 0;
-}
+static wide missing(int64_t level, int64_t target) { return target > level ? (wide)((uint64_t)target - (uint64_t)level) : 0; }
 
 void sp_bucket_fill(const struct sp_bucket_policy *policy, uint64_t now_us, struct sp_bucket *bucket) {
     *bucket = (struct sp_bucket){.level_micro = full_level(policy), .time_us = now_us};

@@ -14,7 +14,9 @@ static bool tighter(const struct sp_limit_answer *a, const struct sp_limit_answe
 }
 
 /* Of two that refuse, the one that refuses for longer: never counts as longest. */
-static bool refuses_longer(const struct sp_limit_answer *a, const struct sp_limit_answer *b) { return a->bucket.retry_us > b->bucket.retry_us; }
+static bool refuses_longer(const struct sp_limit_answer *a, const struct sp_limit_answer *b) {
+    return a->bucket.retry_us > b->bucket.retry_us;
+}
 
 void sp_decision_combine(const struct sp_limit_config *const *limits, const struct sp_limit_answer *answers, size_t n,
                          struct sp_limit_decision *ret) {

@@ -4,6 +4,7 @@
 
 #include "local_store.h"
 #include "redis_store.h"
+#include "revocation_feed.h"
 #include "subject.h"
 
 #define CLOSED_RETRY_US SP_MICRO /* a limit that is closed while Redis is away is tried again after a second */
@@ -13,6 +14,7 @@ struct sp_limiter {
     struct sp_hash_key hash_key;
     struct sp_config *config;
     struct sp_redis_store *redis;
+    struct sp_revocation_feed *feed;
 };
 
 /* ---- Decisions on this machine ---- */
@@ -84,15 +86,15 @@ static bool any_refuses(const struct session *session) {
     return false;
 }
 
-/* All or nothing. With several limits each is looked at before any is taken from, so that a request that will be refused does not get in the
- * way of others even for a moment; giving back is only for what changed between the look and the take. */
+/* All or nothing. With several limits each is looked at before any is taken from, so that a request that will be refused does not get in
+ * the way of others even for a moment; giving back is only for what changed between the look and the take. */
 static void ask_table(struct session *session) {
     const struct sp_limit_request *request = session->request;
-    bool alone = request->n_limits == 1;
+    bool alone = request->n_limits == 1 && !request->peek;
     for (size_t i = 0; i < request->n_limits && !alone; i++)
         if (session->in_table >> i & 1)
             peek(session, i);
-    if (any_refuses(session))
+    if (request->peek || any_refuses(session))
         return;
     uint32_t taken = 0;
     for (size_t i = 0; i < request->n_limits; i++) {
@@ -190,7 +192,10 @@ int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key
     limiter->hash_key = *hash_key;
     sp_local_open(segment, sp_clock_us, &limiter->local);
     int r = sp_redis_store_new(loop, answered, limiter, &limiter->redis);
+    if (r == 0)
+        r = sp_revocation_feed_new(loop, sp_redis_store_client(limiter->redis), &limiter->feed);
     if (r < 0) {
+        sp_redis_store_free(limiter->redis);
         free(limiter);
         return r;
     }
@@ -202,6 +207,7 @@ void sp_limiter_free(struct sp_limiter *limiter) {
     if (!limiter)
         return;
     sp_redis_store_free(limiter->redis);
+    sp_revocation_feed_free(limiter->feed);
     sp_config_unref(limiter->config);
     free(limiter);
 }
@@ -214,6 +220,7 @@ int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config) {
     for (size_t i = 0; i < config->n_limits; i++)
         publish(limiter, space, &config->limits[i], config->generation, now_us);
     int r = sp_redis_store_configure(limiter->redis, config);
+    sp_revocation_feed_configure(limiter->feed, config);
     sp_config_unref(old);
     return r;
 }
@@ -222,7 +229,16 @@ void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state 
     *ret = (struct sp_limiter_state){0};
     sp_redis_store_state(limiter->redis, ret);
     ret->overflowed = sp_local_overflowed(&limiter->local);
+    const char *feed = sp_revocation_feed_problem(limiter->feed);
+    if (!ret->problem[0])
+        memcpy(ret->problem, feed, strlen(feed) + 1);
 }
+
+void sp_limiter_share_revocations(struct sp_limiter *limiter, const struct sp_revocations *known, sp_revoked_elsewhere *learned, void *owner) {
+    sp_revocation_feed_share(limiter->feed, known, learned, owner);
+}
+
+void sp_limiter_tell_revocations(struct sp_limiter *limiter) { sp_revocation_feed_tell(limiter->feed); }
 
 bool sp_limiter_peek_local(struct sp_limiter *limiter, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
                            struct sp_bucket_answer *ret) {

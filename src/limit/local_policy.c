@@ -38,7 +38,8 @@ bool sp_local_current(const struct sp_local_row *row, struct sp_local_policy *re
 }
 
 /* The policy a tag names, seen from the current one. */
-static bool former_policy(const struct sp_local_row *row, unsigned tag, const struct sp_local_policy *current, struct sp_local_policy *ret) {
+static bool former_policy(const struct sp_local_row *row, unsigned tag, const struct sp_local_policy *current,
+                          struct sp_local_policy *ret) {
     uint32_t age = (current->tag + (TAGS - 1) - tag) % (TAGS - 1);
     struct sp_cell former = sp_cell_read(&row->former[tag]);
     if (age >= current->version || former.key != (uint64_t)(current->version - age) + 1)
@@ -78,7 +79,8 @@ static void keep_former(struct sp_local_row *row, struct sp_cell head) {
             return;
 }
 
-static void sweep_cell(const struct sp_local_row *row, struct sp_cell *cell, unsigned row_index, const struct sp_local_policy *policy, uint64_t now) {
+static void sweep_cell(const struct sp_local_row *row, struct sp_cell *cell, unsigned row_index, const struct sp_local_policy *policy,
+                       uint64_t now) {
     for (;;) {
         struct sp_cell seen = {.key = sp_cell_key(cell), .word = sp_cell_word(cell)};
         if (seen.key == 0 || (seen.key & ((1u << ROW_BITS) - 1)) != row_index || tag_of(seen.word) == policy->tag)
@@ -107,8 +109,8 @@ static void sweep(struct sp_local_segment *segment, unsigned row_index, uint64_t
     }
 }
 
-void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation, const struct sp_rate *rate,
-                      uint64_t burst, uint64_t now_us) {
+void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation,
+                      const struct sp_rate *rate, uint64_t burst, uint64_t now_us) {
     unsigned row_index = space * SP_LIMITS_MAX + slot;
     struct sp_local_row *row = &store->segment->rows[row_index];
     uint64_t packed = pack_rate(rate, burst);

@@ -14,11 +14,11 @@ struct attempt {
     struct sp_local_segment *segment;
     struct sp_local_row *row;
     struct sp_local_bucket bucket;
-    uint64_t now;            /* units */
+    uint64_t now; /* units */
     struct sp_local_policy policy;
-    struct sp_cell *cell;    /* the bucket's, or one claimed for it, or the overflow bucket; NULL: none */
-    struct sp_cell seen;     /* what it held: the swap that ends the attempt starts from this */
-    uint64_t full_at;        /* under `policy` */
+    struct sp_cell *cell; /* the bucket's, or one claimed for it, or the overflow bucket; NULL: none */
+    struct sp_cell seen;  /* what it held: the swap that ends the attempt starts from this */
+    uint64_t full_at;     /* under `policy` */
     bool overflow;
 };
 
@@ -199,8 +199,7 @@ static bool finish(struct attempt *attempt, uint64_t full_at) {
 }
 
 static struct attempt begin(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
-    return (struct attempt){
-        .segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
+    return (struct attempt){.segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
 }
 
 /* ---- Answers ---- */
@@ -295,10 +294,12 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
         struct sp_local_policy policy;
         if (!sp_local_current(row, &policy) || (!taken->overflow && seen.key != taken->bucket.key))
             return;
-        /* Once the bucket may have been full, the take is no longer in its level: giving back would be a gift. */
-        if (units_of(store->clock_us()) >= taken->until || tag_of(seen.word) != taken->tag || policy.tag != taken->tag)
+        /* Without this take the bucket may have been full ever since, and then what has accrued in the meantime would not have: that much
+         * less is given, and nothing once the take has been made up for. */
+        uint64_t now = units_of(store->clock_us());
+        if (now >= taken->until || tag_of(seen.word) != taken->tag || policy.tag != taken->tag)
             return;
-        uint64_t given = taken->cost * policy.cost;
+        uint64_t given = sp_min(taken->until - now, taken->cost * policy.cost);
         uint64_t full_at = instant_of(seen.word) - sp_min(given, instant_of(seen.word));
         if (sp_cell_swap(cell, seen, (struct sp_cell){.key = seen.key, .word = word_of(policy.tag, full_at)}))
             return;

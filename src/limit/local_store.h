@@ -2,8 +2,8 @@
  *
  * A full bucket is the same as an absent one, so only full buckets give way to others. Where all cells a key may use hold buckets that are
  * not full, the request is charged to one overflow bucket of its limit, and while that one is not full, new buckets of the limit begin at
- * its level: crowding makes a limit stricter, never looser. Keys are 57 bits of a keyed hash: two subjects of one limit that collide share a
- * bucket. */
+ * its level: crowding makes a limit stricter, never looser. Keys are 57 bits of a keyed hash: two subjects of one limit that collide share
+ * a bucket. */
 #ifndef SP_LIMIT_LOCAL_STORE_H
 #define SP_LIMIT_LOCAL_STORE_H
 
@@ -29,7 +29,7 @@ struct sp_local_bucket {
 /* What a take changed, to give it back. */
 struct sp_local_taken {
     struct sp_local_bucket bucket;
-    uint64_t cost, until; /* until: this take alone has kept the bucket from being full so long, whatever others gave back */
+    uint64_t cost, until; /* until: so long this take alone keeps the bucket from being full, whatever others give back */
     unsigned tag;
     bool overflow;
 };
@@ -39,8 +39,8 @@ void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_st
 
 /* From now on buckets of this limit follow this rate and burst, unless a generation at least as new has already said what they follow.
  * Any number of processes may say so at once. A rate or burst of zero is not a limit: not to be published. */
-void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation, const struct sp_rate *rate,
-                      uint64_t burst, uint64_t now_us);
+void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation,
+                      const struct sp_rate *rate, uint64_t burst, uint64_t now_us);
 
 struct sp_local_bucket sp_local_name(enum sp_local_space space, unsigned slot, uint64_t subject_hash);
 /* All or nothing of `cost` tokens. -ENOENT: no policy was published for this limit. ret_taken is set when admitted. */
@@ -49,8 +49,8 @@ int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, u
 /* What sp_local_take() would answer. *ret_present (may be NULL): whether the bucket has a cell. */
 int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   bool *ret_present) SP_MUST_USE;
-/* Undoes a take, as exactly as is safe: where the bucket may have been full since, or its policy changed, nothing is given. The clock is asked
- * inside, after the cell was read: this process may have stood still since the take. */
+/* Undoes a take: all of it at once, less by what time has accrued since, and nothing where the policy changed. The clock is asked inside,
+ * after the cell was read: this process may have stood still since the take. */
 void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken);
 /* The bucket will be full in `full_in_us`, whatever was known before. */
 void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us);

@@ -15,17 +15,17 @@
 #include "local_store.h"
 
 #define TABLE_CELLS (UINT64_C(1) << 20)
-#define WINDOW 16         /* cells in which a key may live; a multiple of the 4 that share a cache line */
-#define PAGE_CELLS 256    /* cells per page of 4 KiB */
-#define ROWS (SP_SPACE_COUNT * SP_LIMITS_MAX)
-#define ROW_BITS 7        /* the low bits of a key: its row */
-#define TAGS 256          /* tag 0 is a claim: a cell somebody is about to fill */
-#define SWEEP_EVERY 127   /* new policies of a limit: fewer than half the tags, so that a tag is never ambiguous */
+#define WINDOW      16  /* cells in which a key may live; a multiple of the 4 that share a cache line */
+#define PAGE_CELLS  256 /* cells per page of 4 KiB */
+#define ROWS        (SP_SPACE_COUNT * SP_LIMITS_MAX)
+#define ROW_BITS    7   /* the low bits of a key: its row */
+#define TAGS        256 /* tag 0 is a claim: a cell somebody is about to fill */
+#define SWEEP_EVERY 127 /* new policies of a limit: fewer than half the tags, so that a tag is never ambiguous */
 
 #define UNITS_PER_US 64
 #define INSTANT_BITS 56
-#define INSTANT_MAX ((UINT64_C(1) << INSTANT_BITS) - 1)
-#define SPAN_MAX (INSTANT_MAX / 2) /* the longest time to full */
+#define INSTANT_MAX  ((UINT64_C(1) << INSTANT_BITS) - 1)
+#define SPAN_MAX     (INSTANT_MAX / 2) /* the longest time to full */
 
 _Static_assert(ROWS <= 1 << ROW_BITS, "a key's low bits name its row");
 _Static_assert(SWEEP_EVERY * 2 < TAGS - 1, "between two sweeps no tag comes round again");
@@ -38,8 +38,8 @@ struct sp_local_row {
 };
 
 struct sp_local_segment {
-    _Alignas(64) uint64_t evicted_at; /* units: the latest clock by which a cell was taken from a full bucket */
-    uint64_t overflowed;              /* decisions admitted by an overflow bucket */
+    _Alignas(64) uint64_t evicted_at;                /* units: the latest clock by which a cell was taken from a full bucket */
+    uint64_t overflowed;                             /* decisions admitted by an overflow bucket */
     uint64_t touched[TABLE_CELLS / PAGE_CELLS / 64]; /* pages that ever held a bucket: a sweep reads no others */
     struct sp_local_row rows[ROWS];
     _Alignas(4096) struct sp_cell cells[TABLE_CELLS];

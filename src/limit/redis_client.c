@@ -8,9 +8,9 @@
 #include "breaker.h"
 #include "script.h"
 
-#define OUT_MAX (4u << 20)     /* bytes waiting to be written; beyond, Redis is as good as away */
-#define READ_BYTES (16 * 1024)
-#define GREETING_MS 1000       /* for connecting and greeting together */
+#define OUT_MAX     (4u << 20) /* bytes waiting to be written; beyond, Redis is as good as away */
+#define READ_BYTES  (16 * 1024)
+#define GREETING_MS 1000 /* for connecting and greeting together */
 
 enum state {
     STATE_OFF,      /* not configured, or not connectable as configured */
@@ -407,10 +407,14 @@ void sp_redis_free(struct sp_redis *redis) {
 static uint64_t identity_of(const struct sp_redis_config *config) {
     static const struct sp_hash_key key = {0};
     const uint64_t parts[] = {
-        sp_hash_span(&key, sp_span_text(config->host)),     sp_hash_span(&key, sp_span_text(config->unix_path)),
-        sp_hash_span(&key, sp_span_text(config->username)), sp_hash_span(&key, sp_span_text(config->password)),
-        config->port,                                       config->database,
-        config->tls,                                        config->unix_path != NULL,
+        sp_hash_span(&key, sp_span_text(config->host)),
+        sp_hash_span(&key, sp_span_text(config->unix_path)),
+        sp_hash_span(&key, sp_span_text(config->username)),
+        sp_hash_span(&key, sp_span_text(config->password)),
+        config->port,
+        config->database,
+        config->tls,
+        config->unix_path != NULL,
     };
     return sp_hash(&key, parts, sizeof parts);
 }

@@ -27,7 +27,8 @@ int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *con
 
 /* Whether asking makes sense: connected or about to be, and the breaker closed. */
 bool sp_redis_usable(const struct sp_redis *redis);
-/* Queues the bytes of one command (copied); they leave at the end of the turn. -ENOTCONN when not usable, -ENOBUFS, -ENOMEM: nothing queued. */
+/* Queues the bytes of one command (copied); they leave at the end of the turn. -ENOTCONN when not usable, -ENOBUFS, -ENOMEM: nothing
+ * queued. */
 int sp_redis_send(struct sp_redis *redis, struct sp_redis_command *command, const char *bytes, size_t len) SP_MUST_USE;
 /* Sends the script again; for NOSCRIPT. What is sent after it finds it there. */
 int sp_redis_load_script(struct sp_redis *redis) SP_MUST_USE;

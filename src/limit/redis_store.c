@@ -7,12 +7,12 @@
 #include "script.h"
 #include "subject.h"
 
-#define EXACT (INT64_C(1) << 53)
-#define TICK_US 1000       /* of a timer */
-#define NUMBER_MAX 20      /* digits */
-#define ARGS_PER_LIMIT 5   /* num den burst revision shadow */
-#define REPLY_PER_LIMIT 7  /* verdict level remainder num den burst lag */
-#define ARGV_MAX (4 + SP_REQUEST_LIMITS_MAX * (1 + ARGS_PER_LIMIT))
+#define EXACT           (INT64_C(1) << 53)
+#define TICK_US         1000 /* of a timer */
+#define NUMBER_MAX      20   /* digits */
+#define ARGS_PER_LIMIT  5    /* num den burst revision shadow */
+#define REPLY_PER_LIMIT 7    /* verdict level remainder num den burst lag */
+#define ARGV_MAX        (5 + SP_REQUEST_LIMITS_MAX * (1 + ARGS_PER_LIMIT))
 
 _Static_assert(1 + SP_REQUEST_LIMITS_MAX * REPLY_PER_LIMIT <= SP_RESP_ITEMS_MAX, "the reply for the most limits fits");
 
@@ -131,7 +131,7 @@ static void add_policies(struct sp_redis_store *store, const struct sp_limit_req
     }
 }
 
-/* EVALSHA sha n key… cost (num den burst revision shadow)… */
+/* EVALSHA sha n key… cost (num den burst revision shadow)… [1] */
 static int format(struct sp_redis_store *store, const struct sp_limit_request *request, char **ret, size_t *ret_len) {
     struct command *command = &store->command;
     size_t n = 0;
@@ -146,6 +146,8 @@ static int format(struct sp_redis_store *store, const struct sp_limit_request *r
         return r;
     add_number(command, sp_min(request->cost, SP_REDIS_BURST_MAX + 1)); /* more never fits, and stays exact */
     add_policies(store, request);
+    if (request->peek)
+        add_word(command, "1", 1);
     int len = redisFormatCommandArgv(ret, (int)command->n, command->word, command->len);
     if (len < 0)
         return -ENOMEM;
@@ -205,7 +207,8 @@ static int decode_bucket(const struct sp_resp_value *item, uint64_t cost, bool r
     if (!sane)
         return -EPROTO;
     /* num / den micro-tokens per µs is num tokens per den seconds; the remainder's parts become as much smaller. */
-    const struct sp_bucket_policy policy = {.rate = {.amount = (uint64_t)num, .period_us = (uint64_t)den * SP_MICRO}, .burst = (uint64_t)burst};
+    const struct sp_bucket_policy policy = {.rate = {.amount = (uint64_t)num, .period_us = (uint64_t)den * SP_MICRO},
+                                            .burst = (uint64_t)burst};
     const struct sp_bucket bucket = {.level_micro = level, .time_us = (uint64_t)lag, .remainder = (uint64_t)remainder * SP_MICRO};
     *ret = (struct sp_limit_answer){.asked = true, .burst = (uint64_t)burst};
     ret->bucket = sp_bucket_describe(&policy, 0, cost, verdict == 0, &bucket);
@@ -361,6 +364,8 @@ int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_confi
     store->config = config;
     return sp_redis_configure(store->redis, config->redis);
 }
+
+struct sp_redis *sp_redis_store_client(struct sp_redis_store *store) { return store->redis; }
 
 void sp_redis_store_state(const struct sp_redis_store *store, struct sp_limiter_state *ret) {
     sp_redis_state(store->redis, ret);

@@ -27,6 +27,7 @@ int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_confi
 /* 0: `answered` will be called once, unless cancelled. -errno: Redis is not to be asked now. */
 int sp_redis_store_ask(struct sp_redis_store *store, struct sp_limit_request *request) SP_MUST_USE;
 void sp_redis_store_cancel(struct sp_redis_store *store, struct sp_limit_request *request);
+struct sp_redis *sp_redis_store_client(struct sp_redis_store *store); /* the store's */
 void sp_redis_store_state(const struct sp_redis_store *store, struct sp_limiter_state *ret);
 
 /* The pure part, for tests: a reply to the script → answers for `n` buckets. -EPROTO: not what the script says. */

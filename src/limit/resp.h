@@ -23,7 +23,7 @@ struct sp_resp_reply {
 
 struct sp_resp;
 int sp_resp_new(struct sp_resp **ret) SP_MUST_USE;
-void sp_resp_free(struct sp_resp *resp); /* takes NULL */
+void sp_resp_free(struct sp_resp *resp);                                           /* takes NULL */
 int sp_resp_feed(struct sp_resp *resp, const void *bytes, size_t len) SP_MUST_USE; /* 0, -EPROTO after an error, -ENOMEM */
 /* 1: *ret is the next reply, valid until the next call; 0: more bytes are needed; -EPROTO: this is not, or not our, RESP; for good. */
 int sp_resp_next(struct sp_resp *resp, const struct sp_resp_reply **ret) SP_MUST_USE;

@@ -1,7 +1,7 @@
 -- One decision over all the limits of a request that live here: all of them or none.
 --
 -- KEYS  one per limit and subject. The value is text: level time remainder num den burst revision
--- ARGV  the cost in tokens, then per key: num den burst revision shadow
+-- ARGV  the cost in tokens, then per key: num den burst revision shadow, then 1 to look only: nothing is taken
 --   num/den    the rate in micro-tokens per microsecond, in lowest terms
 --   burst      whole tokens
 --   revision   Unix milliseconds at which the asking gateway loaded this policy; the highest one stored is in force
@@ -92,6 +92,7 @@ local function write(key, bucket)
 end
 
 local cost = tonumber(ARGV[1])
+local look_only = ARGV[2 + #KEYS * 5] == '1'
 local buckets, admitted = {}, 1
 
 for i, key in ipairs(KEYS) do
@@ -120,7 +121,7 @@ end
 local reply = {admitted}
 for i, key in ipairs(KEYS) do
     local bucket = buckets[i]
-    local taken = admitted == 1 and bucket.verdict == 0
+    local taken = admitted == 1 and bucket.verdict == 0 and not look_only
     if taken then
         bucket.level = bucket.level - cost * MICRO
     end

@@ -7,6 +7,8 @@
 
 #include "tls.h"
 
+#define ALTERNATIVES_SHOWN_MAX 256 /* in the log */
+
 struct peer {
     struct sp_peer_certificate facts; /* first: what is handed out */
     char *subject, *name, *serial;
@@ -32,6 +34,39 @@ char *sp_tls_serial_text(const X509 *certificate) {
     OPENSSL_free(digits);
     BN_free(number);
     return text;
+}
+
+/* A server's: host names and addresses. */
+static int append_alternative(struct sp_buffer *into, const GENERAL_NAME *alternative) {
+    char text[SP_ADDRESS_TEXT_MAX];
+    const ASN1_STRING *string = alternative->type == GEN_DNS     ? alternative->d.dNSName
+                                : alternative->type == GEN_IPADD ? alternative->d.iPAddress
+                                                                 : NULL;
+    if (!string)
+        return 0;
+    struct sp_span name = sp_span((const char *)ASN1_STRING_get0_data(string), (size_t)ASN1_STRING_length(string));
+    if (alternative->type == GEN_IPADD) {
+        uint8_t bytes[16] = {[10] = 0xff, [11] = 0xff};
+        if (name.len != 4 && name.len != 16)
+            return 0;
+        memcpy(bytes + 16 - name.len, name.at, name.len);
+        name = sp_span(text, sp_address_text(bytes, text));
+    }
+    int r = sp_buffer_len(into) > 0 ? sp_buffer_append_span(into, SP_SPAN(", ")) : 0;
+    return r < 0 ? r : sp_buffer_append_span(into, name);
+}
+
+char *sp_tls_alternatives_text(const X509 *certificate) {
+    struct sp_buffer text;
+    sp_buffer_init(&text, ALTERNATIVES_SHOWN_MAX);
+    GENERAL_NAMES *alternatives = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    int r = 0;
+    for (int i = 0; i < sk_GENERAL_NAME_num(alternatives) && r == 0; i++)
+        r = append_alternative(&text, sk_GENERAL_NAME_value(alternatives, i)); /* what is too much is left out */
+    GENERAL_NAMES_free(alternatives);
+    char *copy = sp_buffer_len(&text) > 0 ? sp_span_dup(sp_buffer_span(&text)) : strdup("no name");
+    sp_buffer_free(&text);
+    return copy;
 }
 
 static enum sp_alternative_name kind_of(const GENERAL_NAME *alternative, const ASN1_IA5STRING **ret_text) {

@@ -26,6 +26,18 @@ struct sp_tls_server {
     bool asks_clients; /* for a certificate */
 };
 
+struct sp_tls_client {
+    unsigned refs;
+    SSL_CTX *context; /* shared with what sp_tls_client_for() made */
+    char *name;
+    bool is_address;         /* the name is one */
+    uint8_t fingerprint[32]; /* of the files and protocols the context was made of */
+    SSL_SESSION *session;    /* the last; NULL: none */
+    uint64_t verified_ms;    /* when a certificate was last looked at, by the loop's clock; sessions go back to it */
+};
+/* tls_client.c: a handshake to be, with its name and the last session. NULL: out of memory. */
+SSL *sp_tls_client_ssl(struct sp_tls_client *client, uint64_t now_ms) SP_MUST_USE;
+
 /* certificate.c: reads a chain and its key; *ret_error is one sentence that begins with where the configuration says so. */
 int sp_tls_identity_load(struct sp_tls_identity *identity, const struct sp_certificate_config *config, const struct sp_tls_signer *signer,
                          char **ret_error) SP_MUST_USE;
@@ -56,9 +68,12 @@ void sp_tls_peer_free(struct sp_peer_certificate *peer); /* takes NULL */
 /* As RFC 2253 writes it; malloc'ed, NULL: out of memory. */
 char *sp_tls_name_text(const X509_NAME *name) SP_MUST_USE;
 char *sp_tls_serial_text(const X509 *certificate) SP_MUST_USE;
+/* The first names a server's certificate is for, parted by commas; malloc'ed, NULL: out of memory. */
+char *sp_tls_alternatives_text(const X509 *certificate) SP_MUST_USE;
 
 /* transport_tls.c: whose handshake this is. */
 struct sp_transport *sp_tls_transport_of(const SSL *ssl);
+struct sp_tls_client *sp_tls_client_of(const SSL *ssl); /* NULL: ours is the server's side */
 
 /* Formats into *ret_error; always -EINVAL, so that a caller can return it. */
 int sp_tls_refuse(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);

@@ -177,13 +177,12 @@ static int connect_socket(const struct sp_address *to, const char *unix_path, in
 
 int sp_transport_connect(struct sp_loop *loop, const struct sp_address *to, const char *unix_path, struct sp_tls_client *tls,
                          sp_transport_ready *ready, void *owner, struct sp_transport **ret) {
-    if (tls)
-        return -ENOTSUP; /* the configuration refuses https:// and rediss:// until there is a client side of TLS */
     _cleanup_(sp_close_fd) int fd = -1;
     int r = connect_socket(to, unix_path, &fd);
     if (r < 0)
         return r;
-    r = start_plain(loop, fd, SP_TRANSPORT_CONNECTING, ready, owner, ret);
+    r = tls ? sp_tls_transport_connect(loop, fd, tls, ready, owner, ret)
+            : start_plain(loop, fd, SP_TRANSPORT_CONNECTING, ready, owner, ret);
     if (r < 0)
         return r;
     fd = -1;

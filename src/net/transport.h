@@ -54,6 +54,8 @@ extern const struct sp_transport_kind sp_transport_plain;
 /* Embeds a transport in a new object: takes fd on success only and begins to watch it. */
 int sp_transport_start(struct sp_transport *transport, const struct sp_transport_kind *kind, struct sp_loop *loop, int fd,
                        enum sp_transport_state state, sp_transport_ready *ready, void *owner) SP_MUST_USE;
+int sp_tls_transport_connect(struct sp_loop *loop, int fd, struct sp_tls_client *tls, sp_transport_ready *ready, void *owner,
+                             struct sp_transport **ret) SP_MUST_USE;
 int sp_tls_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *tls, sp_transport_ready *ready, void *owner,
                             struct sp_transport **ret) SP_MUST_USE;
 

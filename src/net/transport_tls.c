@@ -17,7 +17,9 @@
 struct sp_tls_transport {
     struct sp_transport transport;
     SSL *ssl;
-    struct sp_tls_server *server;
+    struct sp_tls_server *server; /* one of these two, by whose side is ours */
+    struct sp_tls_client *client;
+    bool begun;              /* a client speaks first */
     struct sp_buffer flight; /* handshake bytes not yet sent */
     size_t unfinished;       /* bytes of the owner in a record that OpenSSL has not got rid of; the same must be offered again */
     bool starved;            /* what OpenSSL holds is less than a record, or of no use */
@@ -35,6 +37,11 @@ static struct sp_tls_transport *tls_of(const struct sp_transport *transport) {
 struct sp_transport *sp_tls_transport_of(const SSL *ssl) {
     struct sp_tls_transport *tls = BIO_get_data(SSL_get_rbio(ssl));
     return &tls->transport;
+}
+
+struct sp_tls_client *sp_tls_client_of(const SSL *ssl) {
+    struct sp_tls_transport *tls = BIO_get_data(SSL_get_rbio(ssl));
+    return tls->client;
 }
 
 /* ---- The BIO ---- */
@@ -127,17 +134,27 @@ static BIO_METHOD *bio_method(void) {
 
 static bool protocol_error(void) { return ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_SSL; }
 
+/* What OpenSSL's words leave open. */
+static const char *explained(const struct sp_tls_transport *tls, int reason, const char *words) {
+    switch (reason) {
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+        return tls->client ? "unsupported protocol (the server has no TLS 1.2)" : "unsupported protocol (client offered no TLS 1.3)";
+    case SSL_R_HTTP_REQUEST:
+        return "plain HTTP where TLS is spoken";
+    case SSL_R_WRONG_VERSION_NUMBER:
+        return tls->client ? "the server does not speak TLS there" : words;
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+        return "the client gave no certificate";
+    default:
+        return words;
+    }
+}
+
 static int broken(struct sp_tls_transport *tls, const char *when) {
     struct sp_transport *transport = &tls->transport;
     if (protocol_error() && !transport->ended && !transport->recv_error) {
         int reason = ERR_GET_REASON(ERR_peek_last_error());
-        const char *words = sp_tls_reason();
-        if (reason == SSL_R_UNSUPPORTED_PROTOCOL)
-            words = "unsupported protocol (client offered no TLS 1.3)";
-        else if (reason == SSL_R_HTTP_REQUEST)
-            words = "plain HTTP where TLS is spoken";
-        else if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
-            words = "the client gave no certificate";
+        const char *words = explained(tls, reason, sp_tls_reason());
         transport->certificate_refused |= reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
         sp_transport_set_problem(transport, "tls: %s", words);
         return -EPROTO;
@@ -167,6 +184,8 @@ static int verdict(struct sp_tls_transport *tls, const char *when) {
 /* ---- The kind ---- */
 
 static const char *alpn_of(const struct sp_tls_transport *tls) {
+    if (tls->client)
+        return "http/1.1"; /* we offer nothing else */
     const unsigned char *chosen = NULL;
     unsigned len = 0;
     SSL_get0_alpn_selected(tls->ssl, &chosen, &len);
@@ -192,7 +211,7 @@ static void learn_facts(struct sp_tls_transport *tls) {
 
 /* Who the client has proved to be. Names that nobody could keep refuse it: cut short, they would be another's. */
 static int learn_peer(struct sp_tls_transport *tls) {
-    X509 *certificate = tls->server->asks_clients ? SSL_get0_peer_certificate(tls->ssl) : NULL;
+    X509 *certificate = tls->server && tls->server->asks_clients ? SSL_get0_peer_certificate(tls->ssl) : NULL;
     if (!certificate)
         return 0;
     int r = sp_tls_peer_new(certificate, &tls->peer);
@@ -216,8 +235,9 @@ static bool tls_readable(const struct sp_transport *transport) {
 
 static int tls_open(struct sp_transport *transport) {
     struct sp_tls_transport *tls = tls_of(transport);
-    if (!transport->readable && sp_buffer_len(&tls->flight) == 0)
+    if (tls->begun && !transport->readable && sp_buffer_len(&tls->flight) == 0)
         return SP_IO_AGAIN; /* the edge that says only that there is room */
+    tls->begun = true;
     tls->blocked = false;
     if (SSL_do_handshake(tls->ssl) != 1)
         return verdict(tls, "during the handshake");
@@ -227,6 +247,8 @@ static int tls_open(struct sp_transport *transport) {
     int r = learn_peer(tls);
     if (r < 0)
         return r;
+    if (tls->client && !tls->facts.resumed)
+        tls->client->verified_ms = sp_loop_now_ms(transport->loop);
     if (!tls_readable(transport) && sp_buffer_len(&tls->flight) > 0) {
         /* No request has come along with the client's Finished: the ticket leaves by itself. What does not fit waits for the answer. */
         ssize_t n = send_after_flight(tls, NULL, 0);
@@ -316,6 +338,7 @@ static void tls_free(struct sp_transport *transport) {
     sp_buffer_free(&tls->flight);
     sp_tls_peer_free(tls->peer);
     sp_tls_server_unref(tls->server);
+    sp_tls_client_unref(tls->client);
     free(tls);
 }
 
@@ -330,40 +353,64 @@ static const struct sp_transport_kind tls_kind = {
     .free = tls_free,
 };
 
-static SSL *new_ssl(struct sp_tls_transport *tls, struct sp_tls_server *server) {
-    BIO_METHOD *method = bio_method();
-    BIO *bio = method ? BIO_new(method) : NULL;
+/* ---- Beginning ---- */
+
+static SSL *server_ssl(struct sp_tls_server *server) {
     SSL *ssl = SSL_new(server->context);
-    if (!bio || !ssl) {
-        BIO_free(bio);
-        SSL_free(ssl);
-        ERR_clear_error();
+    if (!ssl)
         return NULL;
-    }
-    BIO_set_data(bio, tls);
-    BIO_set_init(bio, 1);
-    SSL_set_bio(ssl, bio, bio);
     SSL_set_accept_state(ssl);
     if (!sp_tls_tickets_usable(server->tickets))
         (void)SSL_set_num_tickets(ssl, 0); /* takes any number */
     return ssl;
 }
 
-int sp_tls_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *server, sp_transport_ready *ready, void *owner,
-                            struct sp_transport **ret) {
-    _cleanup_(sp_free_pointer) struct sp_tls_transport *tls = calloc(1, sizeof *tls);
-    if (!tls)
-        return -ENOMEM;
+/* Takes `ssl`, also where it fails; NULL: out of memory. */
+static struct sp_tls_transport *new_transport(SSL *ssl) {
+    BIO_METHOD *method = bio_method();
+    BIO *bio = method ? BIO_new(method) : NULL;
+    struct sp_tls_transport *tls = calloc(1, sizeof *tls);
+    if (!ssl || !bio || !tls) {
+        SSL_free(ssl);
+        BIO_free(bio);
+        free(tls);
+        ERR_clear_error();
+        return NULL;
+    }
     sp_buffer_init(&tls->flight, FLIGHT_MAX);
-    tls->ssl = new_ssl(tls, server);
-    if (!tls->ssl)
-        return -ENOMEM;
-    int r = sp_transport_start(&tls->transport, &tls_kind, loop, fd, SP_TRANSPORT_OPENING, ready, owner);
+    BIO_set_data(bio, tls);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    tls->ssl = ssl;
+    return tls;
+}
+
+static int begin(struct sp_tls_transport *tls, struct sp_loop *loop, int fd, enum sp_transport_state state, sp_transport_ready *ready,
+                 void *owner, struct sp_transport **ret) {
+    int r = sp_transport_start(&tls->transport, &tls_kind, loop, fd, state, ready, owner);
     if (r < 0) {
-        SSL_free(tls->ssl);
+        tls_free(&tls->transport);
         return r;
     }
-    tls->server = sp_tls_server_ref(server);
-    *ret = &sp_take(tls)->transport;
+    *ret = &tls->transport;
     return 0;
+}
+
+int sp_tls_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *server, sp_transport_ready *ready, void *owner,
+                            struct sp_transport **ret) {
+    struct sp_tls_transport *tls = new_transport(server_ssl(server));
+    if (!tls)
+        return -ENOMEM;
+    tls->server = sp_tls_server_ref(server);
+    tls->begun = true;
+    return begin(tls, loop, fd, SP_TRANSPORT_OPENING, ready, owner, ret);
+}
+
+int sp_tls_transport_connect(struct sp_loop *loop, int fd, struct sp_tls_client *client, sp_transport_ready *ready, void *owner,
+                             struct sp_transport **ret) {
+    struct sp_tls_transport *tls = new_transport(sp_tls_client_ssl(client, sp_loop_now_ms(loop)));
+    if (!tls)
+        return -ENOMEM;
+    tls->client = sp_tls_client_ref(client);
+    return begin(tls, loop, fd, SP_TRANSPORT_CONNECTING, ready, owner, ret);
 }

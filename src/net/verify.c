@@ -7,16 +7,21 @@
 #define DEPTH_MAX 8   /* authorities between a certificate and the one we trust */
 #define SHOWN_MAX 256 /* of a name that a stranger wrote, in the log */
 
-static void describe(struct sp_transport *transport, X509_STORE_CTX *verification) {
-    int depth = X509_STORE_CTX_get_error_depth(verification);
-    const char *reason = X509_verify_cert_error_string(X509_STORE_CTX_get_error(verification));
+static bool is_mismatch(int error) { return error == X509_V_ERR_HOSTNAME_MISMATCH || error == X509_V_ERR_IP_ADDRESS_MISMATCH; }
+
+/* `expected` is the name a server's certificate should have; NULL: a client's. */
+static void describe(struct sp_transport *transport, X509_STORE_CTX *verification, const char *expected) {
+    int error = X509_STORE_CTX_get_error(verification), depth = X509_STORE_CTX_get_error_depth(verification);
     X509 *leaf = X509_STORE_CTX_get0_cert(verification), *culprit = X509_STORE_CTX_get_current_cert(verification);
     _cleanup_(sp_free_pointer) char *subject = leaf ? sp_tls_name_text(X509_get_subject_name(leaf)) : NULL;
     _cleanup_(sp_free_pointer) char *serial = leaf ? sp_tls_serial_text(leaf) : NULL;
     _cleanup_(sp_free_pointer) char *authority = depth > 0 && culprit ? sp_tls_name_text(X509_get_subject_name(culprit)) : NULL;
-    sp_transport_set_problem(transport, "tls: the client's certificate is refused: subject \"%.*s\", serial %s%s%.*s%s: %s", SHOWN_MAX,
+    _cleanup_(sp_free_pointer) char *names = leaf && is_mismatch(error) ? sp_tls_alternatives_text(leaf) : NULL;
+    sp_transport_set_problem(transport, "tls: %s%s is refused: subject \"%.*s\", serial %s%s%.*s%s: %s%s%s",
+                             expected ? "the certificate for " : "the client's certificate", expected ? expected : "", SHOWN_MAX,
                              subject ? subject : "", serial ? serial : "", authority ? ", at its authority \"" : "", SHOWN_MAX,
-                             authority ? authority : "", authority ? "\"" : "", reason);
+                             authority ? authority : "", authority ? "\"" : "", X509_verify_cert_error_string(error),
+                             names ? ", it is for " : "", names ? names : "");
 }
 
 /* The last call for a good chain is for the certificate itself. */
@@ -30,7 +35,8 @@ static int judge(int good, X509_STORE_CTX *verification) {
         return 1;
     }
     transport->certificate_refused = true;
-    describe(transport, verification);
+    const struct sp_tls_client *client = sp_tls_client_of(ssl);
+    describe(transport, verification, client ? client->name : NULL);
     return 0;
 }
 

@@ -226,6 +226,18 @@ static void on_log_level(struct sp_child *child, struct sp_span payload) {
     sp_log_set_level((enum sp_log_level)message.level);
 }
 
+static void on_revoked(struct sp_child *child, struct sp_span payload) {
+    struct sp_msg_revoked message;
+    struct sp_msg_revoked_key keys[SP_REVOKED_MAX];
+    memcpy(&message, payload.at, sizeof message);
+    struct sp_span rest = sp_span_from(payload, sizeof message);
+    if (message.count > SP_REVOKED_MAX || rest.len != message.count * sizeof keys[0])
+        return broken(child, "revoked keys");
+    memcpy(keys, rest.at, rest.len);
+    if (child->events->revoked)
+        child->events->revoked(child->owner, keys, message.count);
+}
+
 static uint64_t generation_of(struct sp_span payload) {
     struct sp_msg_generation message;
     memcpy(&message, payload.at, sizeof message);
@@ -253,6 +265,7 @@ static void child_message(void *owner, struct sp_channel *channel, enum sp_messa
     case SP_MSG_ADMIN_ANSWER: return on_admin_answer(child, payload);
     case SP_MSG_STATUS: return on_status(child, payload);
     case SP_MSG_LOG_LEVEL: return on_log_level(child, payload);
+    case SP_MSG_REVOKED: return on_revoked(child, payload);
     default: return broken(child, sp_message_rules[type].name);
     }
 }

@@ -201,6 +201,7 @@ static void process_message(void *owner, struct sp_channel *channel, enum sp_mes
         memcpy(&request, payload.at, sizeof request);
         sp_supervisor_admin(process->supervisor, &request);
         break;
+    case SP_MSG_REVOKED: sp_revoked_learn(process, payload); break;
     default: sp_process_kill(process, SIGKILL, "it broke the message contract"); break;
     }
 }
@@ -285,6 +286,7 @@ static void launch(struct sp_process *process) {
     send_ticket_keys(process);
     send_sockets(process);
     send_peers(process);
+    sp_revoked_tell(process);
     sp_process_offer(process, supervisor->current);
 }
 

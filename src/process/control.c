@@ -5,6 +5,8 @@
 #include <sallyport/admin.h>
 #include <sallyport/process.h>
 
+#include "questions.h"
+
 enum { PUSH_RETRY_MS = 50, AGAIN_MIN_MS = 20, AGAIN_MAX_MS = 30000 };
 
 /* One worker's channel, and how far it has been told: servers with slots below `told` are up to date there. */
@@ -21,6 +23,7 @@ struct control {
     struct sp_endpoints *endpoints;
     struct sp_health *health;
     struct sp_resolver *resolver;
+    struct sp_questions *questions;
     bool serves[SP_SERVERS_MAX]; /* slots that the configuration names */
     struct peer workers[SP_WORKERS_MAX];
     struct sp_timer push_timer, again_timer;
@@ -73,16 +76,25 @@ static void push_all(struct control *control, unsigned from_slot) {
 
 static void on_push_timer(struct sp_timer *timer) { push_all(SP_CONTAINER(timer, struct control, push_timer), SP_SERVERS_MAX); }
 
+/* Workers pass over a set they have. What does not get through comes with the next round, or when a worker asks. */
+static void push_keys(struct control *control) {
+    for (unsigned i = 0; i < SP_WORKERS_MAX && control->view.config; i++)
+        if (control->workers[i].channel)
+            (void)!sp_questions_tell_keys(control->questions, control->workers[i].channel, control->view.config);
+}
+
 /* Everything once more, soon and then ever less often: what reaches a worker before the configuration it belongs to is ignored there. */
 static void on_again_timer(struct sp_timer *timer) {
     struct control *control = SP_CONTAINER(timer, struct control, again_timer);
     push_all(control, 0);
+    push_keys(control);
     control->again_ms = sp_min(control->again_ms * 4, (uint64_t)AGAIN_MAX_MS);
     sp_timer_start(control->loop, timer, control->again_ms);
 }
 
 static void push_and_again(struct control *control) {
     push_all(control, 0);
+    push_keys(control);
     control->again_ms = AGAIN_MIN_MS;
     sp_timer_start(control->loop, &control->again_timer, control->again_ms);
 }
@@ -96,6 +108,17 @@ static void tell_all(struct control *control, unsigned slot, int (*tell)(struct 
             worker->told = slot;
             sp_timer_start(control->loop, &control->push_timer, PUSH_RETRY_MS);
         }
+    }
+}
+
+static void on_keys(void *owner, uint64_t issuer, int sealed_fd) {
+    struct control *control = owner;
+    struct sp_msg_key_set message = {.issuer = issuer};
+    for (unsigned i = 0; i < SP_WORKERS_MAX; i++) {
+        struct sp_channel *channel = control->workers[i].channel;
+        int r = channel ? sp_channel_send(channel, SP_MSG_KEY_SET, &message, sizeof message, SP_SPAN(""), &sealed_fd, sealed_fd >= 0) : 0;
+        if (r < 0)
+            sp_warn("worker %u does not hear of an issuer's new keys yet: %s", i, strerror(-r));
     }
 }
 
@@ -132,6 +155,8 @@ static void on_commit(void *owner, uint64_t generation) {
         r = sp_health_configure(control->health, config);
     if (r == 0)
         r = sp_resolver_configure(control->resolver, config);
+    if (r == 0)
+        r = sp_questions_configure(control->questions, config);
     if (r < 0) {
         sp_error("cannot take generation %llu into use: %s", (unsigned long long)generation, strerror(-r));
         sp_child_end(control->child, 1); /* the next one begins with it */
@@ -157,9 +182,10 @@ static void on_admin_answer(void *owner, uint64_t id, bool ok, struct sp_span te
     sp_endpoints_answer(((struct control *)owner)->endpoints, id, ok, text);
 }
 
-static int on_act(void *owner, enum sp_admin_action action, uint32_t argument, uint64_t *ret_id) {
+static int on_act(void *owner, enum sp_admin_action action, uint32_t argument, struct sp_span key_id, uint64_t *ret_id) {
     struct control *control = owner;
     struct sp_msg_admin_request request = {.id = ++control->last_request, .action = action, .argument = argument};
+    memcpy(request.key_id, key_id.at, sp_min(key_id.len, sizeof request.key_id));
     *ret_id = request.id;
     return sp_child_send(control->child, SP_MSG_ADMIN_REQUEST, &request, sizeof request);
 }
@@ -173,16 +199,23 @@ static void on_peer_closed(void *owner, struct sp_channel *channel, int reason) 
             continue;
         if (reason < 0)
             sp_error("the channel to worker %u broke: %s", i, strerror(-reason));
+        sp_questions_forget(control->questions, channel);
         sp_channel_free(sp_take(control->workers[i].channel));
     }
 }
 
-/* No message from a worker to control is in the table: one that comes closes the channel. */
-static const struct sp_channel_events worker_events = {.closed = on_peer_closed};
+static void on_worker_message(void *owner, struct sp_channel *channel, enum sp_message_type type, struct sp_span payload, int *fds,
+                              size_t n_fds) {
+    struct control *control = owner;
+    sp_questions_message(control->questions, channel, control->view.config, type, payload);
+}
+
+static const struct sp_channel_events worker_events = {.message = on_worker_message, .closed = on_peer_closed};
 
 static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
     struct control *control = owner;
     struct peer *worker = &control->workers[slot];
+    sp_questions_forget(control->questions, worker->channel);
     sp_channel_free(sp_take(worker->channel)); /* of its predecessor */
     worker->told = 0;
     int r = sp_channel_new(control->loop, fd, SP_ROLE_CONTROL, role, &worker_events, control, &worker->channel);
@@ -207,6 +240,7 @@ static const struct sp_child_events child_events = {
 static void close_control(struct control *control) {
     for (unsigned i = 0; i < SP_WORKERS_MAX; i++)
         sp_channel_free(control->workers[i].channel);
+    sp_questions_free(control->questions);
     sp_endpoints_free(control->endpoints);
     sp_resolver_free(control->resolver);
     sp_health_free(control->health);
@@ -231,6 +265,8 @@ static int run(struct control *control) {
     if (r == 0)
         r = sp_resolver_new(control->loop, on_resolved, control, &control->resolver);
     if (r == 0)
+        r = sp_questions_new(control->loop, on_keys, control, &control->questions);
+    if (r == 0)
         r = sp_endpoints_new(control->loop, &control->view, on_act, control, &control->endpoints);
     control->view.health = control->health;
     if (r == -ENOTSOCK)
@@ -244,5 +280,6 @@ static int run(struct control *control) {
 
 int sp_control_main(int argc, char **argv) {
     static struct control control;
+    sp_config_wipe_json();
     return run(&control);
 }

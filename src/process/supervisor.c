@@ -135,6 +135,7 @@ void sp_supervisor_admin(struct sp_supervisor *supervisor, const struct sp_msg_a
     switch (request->action) {
     case SP_ADMIN_RELOAD: return sp_reload_request(supervisor, request->id);
     case SP_ADMIN_LOGLEVEL: return set_log_level(supervisor, request);
+    case SP_ADMIN_REVOKE: return sp_revoked_request(supervisor, request);
     case SP_ADMIN_DRAIN:
         sp_admin_answer(supervisor, request->id, true, "draining");
         if (supervisor->phase < SP_PHASE_DRAINING)
@@ -283,6 +284,8 @@ static int begin(struct sp_supervisor *supervisor, char **ret_why) {
         r = take_configuration(supervisor, ret_why);
     if (r >= 0)
         r = make_segments(supervisor);
+    if (r >= 0)
+        r = sp_revocations_new(&supervisor->revocations);
     if (r < 0)
         return r;
     sp_ticket_keys_make(&supervisor->ticket_keys);
@@ -307,6 +310,7 @@ static void supervisor_free(struct sp_supervisor *supervisor) {
     sp_sockets_free(supervisor->sockets, NULL);
     sp_inherited_free(&supervisor->inherited);
     sp_generation_free(supervisor->current);
+    sp_revocations_free(supervisor->revocations);
     for (int i = 0; i < SP_SEGMENT_COUNT; i++)
         sp_close_fd(&supervisor->segment_fd[i]);
     sp_log_set_fd(STDERR_FILENO);

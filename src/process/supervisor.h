@@ -3,7 +3,10 @@
 #ifndef SALLYPORT_PROCESS_SUPERVISOR_H
 #define SALLYPORT_PROCESS_SUPERVISOR_H
 
+#include <signal.h>
+
 #include <sallyport/process.h>
+#include <sallyport/revocations.h>
 
 #include "vote.h"
 
@@ -120,6 +123,7 @@ struct sp_supervisor {
     struct sp_msg_ticket_keys ticket_keys;
     int segment_fd[SP_SEGMENT_COUNT];
     struct sp_hash_key hash_key;
+    struct sp_revocations *revocations;          /* see revoked.c */
     struct sp_process process[SP_PROCESSES_MAX]; /* 0: control, then workers by slot */
 
     /* The reload under way; see reload.c. */
@@ -174,6 +178,11 @@ void sp_reload_verdict(struct sp_process *process, const struct sp_msg_verdict *
 void sp_reload_process_gone(struct sp_process *process);
 void sp_reload_forget_askers(struct sp_supervisor *supervisor);          /* control was replaced: nobody waits */
 void sp_admin_answer(struct sp_supervisor *supervisor, uint64_t id, bool ok, const char *text);
+
+/* revoked.c */
+void sp_revoked_tell(struct sp_process *process);                             /* a new worker: everything */
+void sp_revoked_learn(struct sp_process *from, struct sp_span payload);       /* a worker has heard of it through Redis */
+void sp_revoked_request(struct sp_supervisor *supervisor, const struct sp_msg_admin_request *request);
 
 /* supervisor.c */
 extern const struct sp_role_entry sp_roles[SP_ROLE_COUNT];

@@ -3,11 +3,12 @@
 #include <sallyport/process.h>
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include <sallyport/account.h>
 #include <sallyport/exchange.h>
 
-enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000 };
+enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000, KEY_SET_MAX = 256 * 1024 };
 
 struct worker {
     struct sp_loop *loop;
@@ -15,6 +16,7 @@ struct worker {
     unsigned slot;
     struct sp_tls_tickets *tickets;
     struct sp_token_cache *tokens;
+    struct sp_revocations *revocations;
     struct sp_traffic *traffic;
     struct sp_counters *counters;
     struct sp_limiter *limiter;
@@ -88,7 +90,56 @@ static void tell_gauges(struct sp_timer *timer) {
     sp_timer_start(worker->loop, timer, GAUGES_EVERY_MS);
 }
 
+/* ---- API keys that are revoked while we run ---- */
+
+/* true: this was news, and is in force. Keys that the configuration has always find room. */
+static bool take_revocation(struct worker *worker, const struct sp_revocation *revocation) {
+    int r = sp_revocations_add(worker->revocations, revocation);
+    if (r == -ENOSPC && worker->current && sp_revocations_keep_known(worker->revocations, worker->current->config) == 0)
+        r = sp_revocations_add(worker->revocations, revocation);
+    if (r == 1 && revocation->now)
+        sp_service_cut_key(worker->service, sp_span(revocation->id, SP_KEY_ID_LEN));
+    if (r < 0)
+        sp_error("API key %.8s cannot be revoked: %s", revocation->id, strerror(-r));
+    return r == 1;
+}
+
+static void on_revoked(void *owner, const struct sp_msg_revoked_key *keys, size_t n) {
+    struct worker *worker = owner;
+    bool news = false;
+    for (size_t i = 0; i < n; i++) {
+        struct sp_revocation revocation = {.now = keys[i].now != 0};
+        memcpy(revocation.id, keys[i].id, sizeof revocation.id);
+        news |= take_revocation(worker, &revocation);
+    }
+    if (news)
+        sp_limiter_tell_revocations(worker->limiter);
+}
+
+/* From Redis. What concerns this gateway the supervisor keeps, for workers to come. */
+static void on_revoked_elsewhere(void *owner, const struct sp_revocation *listed, size_t n) {
+    struct worker *worker = owner;
+    struct {
+        struct sp_msg_revoked head;
+        struct sp_msg_revoked_key key[SP_REVOKED_MAX];
+    } message = {0};
+    for (size_t i = 0; i < n && message.head.count < SP_REVOKED_MAX; i++) {
+        if (!take_revocation(worker, &listed[i]) || !sp_key_id_known(worker->current->config, listed[i].id))
+            continue;
+        struct sp_msg_revoked_key *key = &message.key[message.head.count++];
+        memcpy(key->id, listed[i].id, sizeof key->id);
+        key->now = listed[i].now;
+    }
+    if (message.head.count == 0)
+        return;
+    int r = sp_child_send(worker->child, SP_MSG_REVOKED, &message, sizeof message.head + message.head.count * sizeof message.key[0]);
+    if (r < 0)
+        sp_error("cannot tell the supervisor which API keys are revoked: %s", strerror(-r));
+}
+
 /* ---- From the supervisor ---- */
+
+static int ask_control(void *owner, uint64_t id, const struct sp_issuer_config *issuer, const struct sp_auth_question *question);
 
 static int on_start(void *owner, struct sp_child *child, const struct sp_msg_start *start, void *segments[SP_SEGMENT_COUNT]) {
     struct worker *worker = owner;
@@ -104,8 +155,11 @@ static int on_start(void *owner, struct sp_child *child, const struct sp_msg_sta
         error = sp_upstreams_new(worker->loop, worker->traffic, &worker->upstreams);
     if (!error)
         error = sp_token_cache_new(TOKENS_REMEMBERED_MAX, &worker->tokens);
+    if (!error)
+        error = sp_revocations_new(&worker->revocations);
     if (error)
         return error;
+    sp_limiter_share_revocations(worker->limiter, worker->revocations, on_revoked_elsewhere, worker);
     sp_counters_begin(worker->counters, worker->slot);
     const struct sp_service_parts parts = {
         .loop = worker->loop,
@@ -113,9 +167,12 @@ static int on_start(void *owner, struct sp_child *child, const struct sp_msg_sta
         .limiter = worker->limiter,
         .upstreams = worker->upstreams,
         .tokens = worker->tokens,
+        .revocations = worker->revocations,
         .traffic = worker->traffic,
         .counters = worker->counters,
         .access_log = worker->access_log,
+        .ask = ask_control,
+        .ask_owner = worker,
     };
     error = sp_service_new(&parts, &worker->service);
     if (!error)
@@ -169,7 +226,10 @@ static void on_listener(void *owner, unsigned slot, int fd) {
 
 static int on_offer(void *owner, struct sp_config *config, char **ret_error) {
     struct worker *worker = owner;
-    return sp_snapshot_new(config, &sp_tls_signer_local, worker->tickets, ret_error, &worker->offered);
+    int error = sp_snapshot_new(config, &sp_tls_signer_local, worker->tickets, ret_error, &worker->offered);
+    if (!error && worker->current)
+        sp_identity_inherit(worker->offered->identity, worker->current->identity);
+    return error;
 }
 
 static void on_drop(void *owner, uint64_t generation) {
@@ -194,7 +254,7 @@ static void configure_acceptors(struct worker *worker, struct sp_snapshot *snaps
 static void on_commit(void *owner, uint64_t generation) {
     struct worker *worker = owner;
     struct sp_snapshot *snapshot = sp_take(worker->offered);
-    int error = sp_upstreams_configure(worker->upstreams, snapshot->config);
+    int error = sp_upstreams_configure(worker->upstreams, snapshot->config, snapshot->upstream_tls);
     if (!error)
         error = sp_limiter_configure(worker->limiter, snapshot->config);
     if (error) {
@@ -215,9 +275,52 @@ static void on_commit(void *owner, uint64_t generation) {
 
 /* ---- From control ---- */
 
+/* An issuer's keys, for every snapshot that knows it; the sealed file keeps them as they were checked. */
+static void on_key_set(struct worker *worker, struct sp_span payload, int *fds, size_t n_fds) {
+    struct sp_snapshot *const snapshots[] = {worker->current, worker->offered};
+    struct sp_msg_key_set message;
+    struct sp_span jwks = sp_span(NULL, 0);
+    memcpy(&message, payload.at, sizeof message);
+    int r = n_fds ? sp_sealed_map(fds[0], KEY_SET_MAX, &jwks) : 0;
+    for (size_t i = 0; i < SP_COUNT(snapshots) && r == 0; i++) {
+        _cleanup_(sp_free_pointer) char *wrong = NULL;
+        int set = snapshots[i] ? sp_identity_set_keys(snapshots[i]->identity, message.issuer, jwks, &wrong) : -ENOENT;
+        if (set < 0 && set != -ENOENT)
+            sp_error("cannot use a key set that control sent: %s", wrong ? wrong : strerror(-set));
+    }
+    if (r < 0)
+        sp_error("cannot read a key set that control sent: %s", strerror(-r));
+    else if (jwks.len)
+        munmap((void *)(uintptr_t)jwks.at, jwks.len);
+}
+
+static int ask_control(void *owner, uint64_t id, const struct sp_issuer_config *issuer, const struct sp_auth_question *question) {
+    struct worker *worker = owner;
+    if (!worker->control)
+        return -EPIPE;
+    if (question->kind == SP_QUESTION_KEYS) {
+        struct sp_msg_key_wanted wanted = {.id = id, .issuer = issuer->fingerprint};
+        return sp_channel_send(worker->control, SP_MSG_KEY_WANTED, &wanted, sizeof wanted, SP_SPAN(""), NULL, 0);
+    }
+    struct sp_msg_introspect introspect = {.id = id, .issuer = issuer->fingerprint};
+    return sp_channel_send(worker->control, SP_MSG_INTROSPECT, &introspect, sizeof introspect, question->token, NULL, 0);
+}
+
+static void on_key_answer(struct worker *worker, struct sp_span payload) {
+    struct sp_msg_key_answer message;
+    memcpy(&message, payload.at, sizeof message);
+    sp_service_keys_answered(worker->service, message.id, message.answered != 0, message.wait_ms);
+}
+
+static void on_introspection(struct worker *worker, struct sp_span payload) {
+    struct sp_msg_introspection message;
+    memcpy(&message, payload.at, sizeof message);
+    sp_service_introspected(worker->service, message.id, message.answered != 0, sp_span_from(payload, sizeof message));
+}
+
 static void from_control(void *owner, struct sp_channel *channel, enum sp_message_type type, struct sp_span payload, int *fds, size_t n_fds) {
     struct worker *worker = owner;
-    (void)channel, (void)fds, (void)n_fds;
+    (void)channel;
     if (type == SP_MSG_ADDRESSES) {
         struct sp_msg_addresses message;
         memcpy(&message, payload.at, sizeof message);
@@ -226,6 +329,12 @@ static void from_control(void *owner, struct sp_channel *channel, enum sp_messag
         struct sp_msg_health message;
         memcpy(&message, payload.at, sizeof message);
         sp_upstreams_health(worker->upstreams, message.server_slot, message.up != 0);
+    } else if (type == SP_MSG_KEY_SET) {
+        on_key_set(worker, payload, fds, n_fds);
+    } else if (type == SP_MSG_KEY_ANSWER) {
+        on_key_answer(worker, payload);
+    } else if (type == SP_MSG_INTROSPECTION) {
+        on_introspection(worker, payload);
     }
 }
 
@@ -235,6 +344,7 @@ static void control_gone(void *owner, struct sp_channel *channel, int reason) {
     /* What it told last still holds; the supervisor sends a new channel when control is back. */
     sp_channel_free(channel);
     worker->control = NULL;
+    sp_service_unanswered(worker->service);
 }
 
 static const struct sp_channel_events control_events = {.message = from_control, .closed = control_gone};
@@ -244,6 +354,7 @@ static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
     (void)slot;
     sp_channel_free(worker->control);
     worker->control = NULL;
+    sp_service_unanswered(worker->service);
     int error = sp_channel_new(worker->loop, fd, SP_ROLE_WORKER, role, &control_events, worker, &worker->control);
     if (error) {
         sp_error("no channel to control: %s", strerror(-error));
@@ -295,6 +406,7 @@ static void worker_free(struct worker *worker) {
     sp_snapshot_unref(worker->offered);
     sp_snapshot_unref(worker->current);
     sp_token_cache_free(worker->tokens);
+    sp_revocations_free(worker->revocations);
     sp_traffic_free(worker->traffic);
     sp_counters_free(worker->counters);
     sp_tls_tickets_free(worker->tickets);
@@ -313,6 +425,7 @@ int sp_worker_main(int argc, char **argv) {
         .log_files = on_log_files,
         .ticket_keys = on_ticket_keys,
         .peer = on_peer,
+        .revoked = on_revoked,
         .drain = on_drain,
     };
     struct sp_child_events events = form;

@@ -65,13 +65,13 @@ static unsigned two_choices(const struct sp_upstreams *upstreams, const struct c
 static unsigned in_turn(const struct sp_upstreams *upstreams, const struct candidates *from) {
     int64_t sum = 0;
     unsigned chosen = 0;
-    struct sp_server *ahead = NULL;
+    struct sp_server *ahead = upstreams->servers[config_of(from, 0)->slot]; /* there is one at least */
     for (unsigned i = 0; i < from->n; i++) {
         const struct sp_server_config *config = config_of(from, i);
         struct sp_server *server = upstreams->servers[config->slot];
         server->turn += config->weight;
         sum += config->weight;
-        if (!ahead || server->turn > ahead->turn) {
+        if (server->turn > ahead->turn) {
             ahead = server;
             chosen = i;
         }

@@ -13,10 +13,12 @@ struct sp_server {
     uint64_t host;            /* identity of host and port, kept when no longer named: requests of an older snapshot still come */
     uint8_t addresses[SP_SERVER_ADDRESSES_MAX][16];
     unsigned n_addresses, next_address;
+    struct sp_tls_client *tls; /* towards it from now on; NULL: plain */
     bool named;               /* the address is a name: control resolves it */
     bool down;                /* its probes fail */
     unsigned failures;        /* in a row, as traffic saw it */
     uint64_t ejected_until_ms;
+    uint64_t told_ms;         /* when a problem of its was last logged */
     struct sp_list idle;      /* of struct sp_backend, last used first */
     unsigned connections;     /* open or opening, idle ones too */
     int64_t turn;             /* smooth weighted round robin */
@@ -30,6 +32,9 @@ struct sp_upstreams {
     struct sp_timer sweep;
     uint64_t opened;
 };
+
+/* tls.c: NULL: plain. Borrowed. */
+struct sp_tls_client *sp_upstream_tls_of(const struct sp_upstream_tls *tls, unsigned server_slot);
 
 /* Is this slot's state of the server that `config` (of any snapshot) names? */
 bool sp_server_is(const struct sp_server *server, const struct sp_server_config *config);

@@ -2,13 +2,14 @@
 
 #include <errno.h>
 
-enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, IN_MAX = 64 * 1024, CHOICES_MAX = 8 };
+enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, TELL_EVERY_MS = 1000, IN_MAX = 64 * 1024, CHOICES_MAX = 8 };
 
 struct sp_backend {
     struct sp_list node; /* in its server's idle list, or alone */
     struct sp_server *server;
     const struct sp_server_config *config; /* of the borrower's snapshot; NULL while idle */
     struct sp_transport *transport;
+    struct sp_tls_client *tls; /* it was made with; NULL: plain */
     struct sp_buffer in;
     struct sp_timer connect_timer;
     struct sp_deferred free;
@@ -60,6 +61,7 @@ void sp_upstreams_free(struct sp_upstreams *upstreams) {
     for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++)
         if (upstreams->servers[slot]) {
             close_idle(upstreams->servers[slot]);
+            sp_tls_client_unref(upstreams->servers[slot]->tls);
             free(upstreams->servers[slot]);
         }
     sp_config_unref(upstreams->config);
@@ -85,6 +87,15 @@ bool sp_server_is(const struct sp_server *server, const struct sp_server_config 
     return server->config == config || server->host == server_identity(config);
 }
 
+/* What was connected in another way may not stand in for what would be connected now. */
+static void server_secure(struct sp_server *server, struct sp_tls_client *tls) {
+    if (sp_tls_client_same(server->tls, tls))
+        return;
+    close_idle(server);
+    sp_tls_client_unref(server->tls);
+    server->tls = tls ? sp_tls_client_ref(tls) : NULL;
+}
+
 static void server_configure(struct sp_server *server, const struct sp_pool_config *pool, const struct sp_server_config *config) {
     if (!sp_server_is(server, config)) {
         /* The slot was given to another server: nothing known of the old one holds. */
@@ -105,7 +116,7 @@ static void server_configure(struct sp_server *server, const struct sp_pool_conf
         server->down = false;
 }
 
-int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *config) {
+int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *config, const struct sp_upstream_tls *tls) {
     for (size_t p = 0; p < config->n_pools; p++)
         for (size_t s = 0; s < config->pools[p].n_servers; s++) {
             struct sp_server **at = &upstreams->servers[config->pools[p].servers[s].slot];
@@ -117,6 +128,7 @@ int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *con
         for (size_t s = 0; s < config->pools[p].n_servers; s++) {
             const struct sp_server_config *server = &config->pools[p].servers[s];
             server_configure(upstreams->servers[server->slot], &config->pools[p], server);
+            server_secure(upstreams->servers[server->slot], sp_upstream_tls_of(tls, server->slot));
             still_named[server->slot] = true;
         }
     for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++)
@@ -164,6 +176,7 @@ uint64_t sp_upstreams_opened(const struct sp_upstreams *upstreams) { return upst
 static void free_backend(struct sp_deferred *deferred) {
     struct sp_backend *backend = SP_CONTAINER(deferred, struct sp_backend, free);
     sp_buffer_free(&backend->in);
+    sp_tls_client_unref(backend->tls);
     free(backend);
 }
 
@@ -199,8 +212,8 @@ static void idle_ready(void *owner, unsigned ready) {
 
 void sp_backend_keep(struct sp_backend *backend) {
     struct sp_server *server = backend->server;
-    /* A server no longer named has no use for it, and one that was given the slot since must never get it. */
-    bool wanted = server->config && !server->down && sp_server_is(server, backend->config);
+    /* A server no longer named has no use for it, and one that was given the slot since, or is trusted for other reasons, must never get it. */
+    bool wanted = server->config && !server->down && sp_server_is(server, backend->config) && backend->tls == server->tls;
     bool usable =
         sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) && !sp_transport_readable(backend->transport);
     if (!wanted || !usable) {
@@ -232,6 +245,10 @@ static void connect_timed_out(struct sp_timer *timer) {
 static struct sp_backend *open_backend(struct sp_server *server, const struct sp_pool_config *pool, const struct sp_server_config *config,
                                        sp_transport_ready *ready, void *owner, int *ret_error) {
     struct sp_upstreams *upstreams = server->upstreams;
+    if (config->tls != (server->tls != NULL)) {
+        *ret_error = -EPROTO; /* never plain where TLS is wanted */
+        return NULL;
+    }
     struct sp_backend *backend = calloc(1, sizeof *backend);
     if (!backend) {
         *ret_error = -ENOMEM;
@@ -247,11 +264,12 @@ static struct sp_backend *open_backend(struct sp_server *server, const struct sp
     sp_buffer_init(&backend->in, IN_MAX);
     struct sp_address address = {.port = config->port};
     memcpy(address.bytes, server->addresses[server->next_address++ % server->n_addresses], sizeof address.bytes);
-    *ret_error = sp_transport_connect(upstreams->loop, &address, NULL, NULL, connecting_ready, backend, &backend->transport);
+    *ret_error = sp_transport_connect(upstreams->loop, &address, NULL, server->tls, connecting_ready, backend, &backend->transport);
     if (*ret_error) {
         free(backend);
         return NULL;
     }
+    backend->tls = server->tls ? sp_tls_client_ref(server->tls) : NULL;
     upstreams->opened++;
     server->connections++;
     sp_timer_start(upstreams->loop, &backend->connect_timer, pool->connect_timeout_ms);
@@ -327,5 +345,14 @@ const struct sp_server_config *sp_backend_server(const struct sp_backend *backen
 bool sp_backend_reused(const struct sp_backend *backend) { return backend->reused; }
 
 bool sp_backend_timed_out(const struct sp_backend *backend) { return backend->timed_out; }
+
+bool sp_backend_may_tell(struct sp_backend *backend) {
+    struct sp_server *server = backend->server;
+    uint64_t now = sp_loop_now_ms(server->upstreams->loop);
+    if (server->told_ms && now - server->told_ms < TELL_EVERY_MS)
+        return false;
+    server->told_ms = now;
+    return true;
+}
 
 struct sp_buffer *sp_backend_in(struct sp_backend *backend) { return &backend->in; }

@@ -121,10 +121,12 @@ def tls_context(cafile=None, alpn=("http/1.1",)):
 class Client:
     """One TLS connection. Every byte it sends was written in the test."""
 
-    def __init__(self, port, cafile=None, server_name="localhost", timeout=15.0, receive_buffer=None, context=None, session=None):
+    def __init__(self, port, cafile=None, server_name="localhost", timeout=15.0, receive_buffer=None, context=None, session=None, source=None):
         raw = socket.socket()
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            raw.bind((source, 0))
         raw.settimeout(timeout * SLOWER)
         raw.connect(("127.0.0.1", port))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,5 +1,5 @@
-/* A sequence of operations on three buckets at once: the pure one, a model in whole fractions that knows no remainder, and one in the table in
- * shared memory. The pure bucket is the model; the table's never admits what the model would not. */
+/* A sequence of operations on three buckets at once: the pure one, a model in whole fractions that knows no remainder, and one in the table
+ * in shared memory. The pure bucket is the model; the table's never admits what the model would not. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,10 +8,10 @@
 
 __extension__ typedef __int128 wide;
 
-#define MUST(condition) \
-    do {                \
-        if (!(condition)) \
-            abort();    \
+#define MUST(condition)                                                                                                                    \
+    do {                                                                                                                                   \
+        if (!(condition))                                                                                                                  \
+            abort();                                                                                                                       \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
@@ -25,7 +25,8 @@ struct model {
 static void model_policy(struct model *model, const struct sp_bucket_policy *policy) {
     if (model->period) {
         wide rest = (model->parts % model->period + model->period) % model->period; /* also of a debt */
-        model->parts = (model->parts - rest) / model->period * (wide)policy->rate.period_us + rest * (wide)policy->rate.period_us / model->period;
+        model->parts =
+            (model->parts - rest) / model->period * (wide)policy->rate.period_us + rest * (wide)policy->rate.period_us / model->period;
     }
     model->amount = (wide)policy->rate.amount * (wide)SP_MICRO;
     model->period = (wide)policy->rate.period_us;

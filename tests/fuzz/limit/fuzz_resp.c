@@ -5,10 +5,10 @@
 #include "redis_store.h"
 #include "resp.h"
 
-#define MUST(condition) \
-    do {                \
-        if (!(condition)) \
-            abort();    \
+#define MUST(condition)                                                                                                                    \
+    do {                                                                                                                                   \
+        if (!(condition))                                                                                                                  \
+            abort();                                                                                                                       \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);

@@ -31,16 +31,18 @@ struct fixture {
     /* what act() was asked, and what it says */
     enum sp_admin_action action;
     uint32_t argument;
+    char key_id[9];
     uint64_t id;
     unsigned acts;
     int act_result;
 };
 
-static int act(void *owner, enum sp_admin_action action, uint32_t argument, uint64_t *ret_id) {
+static int act(void *owner, enum sp_admin_action action, uint32_t argument, struct sp_span key_id, uint64_t *ret_id) {
     struct fixture *fixture = owner;
     fixture->acts++;
     fixture->action = action;
     fixture->argument = argument;
+    snprintf(fixture->key_id, sizeof fixture->key_id, SP_SPAN_FMT, SP_SPAN_ARG(key_id));
     *ret_id = ++fixture->id;
     return fixture->act_result;
 }
@@ -294,11 +296,15 @@ static void every_resource_is_in_the_openapi_document_and_every_path_of_it_exist
     json_object_foreach(json_object_get(document, "paths"), path, operations) {
         paths++;
         bool reads = json_object_get(operations, "get") != NULL;
-        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, reads ? "GET" : "TRACE", path, NULL, &asked), reads ? 200 : 405);
+        const char *placeholder = strstr(path, "{id}");
+        char real[128];
+        snprintf(real, sizeof real, "%.*s%s%s", placeholder ? (int)(placeholder - path) : (int)strlen(path), path,
+                 placeholder ? "AbCd1234" : "", placeholder ? placeholder + 4 : "");
+        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, reads ? "GET" : "TRACE", real, NULL, &asked), reads ? 200 : 405);
         const char *other = json_object_get(operations, "post") ? "\nallow: POST\r\n" : "\nallow: PUT\r\n";
         assert_true(reads || strcasestr(asked.headers, other));
     }
-    assert_int_equal(paths, 9); /* all but the page */
+    assert_int_equal(paths, 10); /* all but the page */
     json_decref(document);
 }
 
@@ -374,6 +380,43 @@ static void the_log_level_is_taken_from_the_body(void **state) {
         ;
     end(&question);
     assert_outcome(&answer, true, "done", 0);
+}
+
+static void revoke(struct fixture *fixture, const char *body, uint32_t now) {
+    unsigned before = fixture->acts;
+    struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/keys/AbCd1234/revoke", body, NULL, &answer);
+    while (fixture->acts == before)
+        assert_true(turn(fixture, &question));
+    assert_int_equal(fixture->action, SP_ADMIN_REVOKE);
+    assert_int_equal(fixture->argument, now);
+    assert_string_equal(fixture->key_id, "AbCd1234");
+    sp_endpoints_answer(fixture->endpoints, fixture->id, true, SP_SPAN("refused from now on"));
+    while (turn(fixture, &question))
+        ;
+    end(&question);
+    assert_outcome(&answer, true, "refused from now on", 0);
+}
+
+static void a_key_is_revoked_by_the_id_in_the_path_now_or_with_what_it_has_open_left_alone(void **state) {
+    struct fixture *fixture = *state;
+    revoke(fixture, "", 0);
+    revoke(fixture, "{}", 0);
+    revoke(fixture, "{\"now\":false}", 0);
+    revoke(fixture, "{\"now\":true}", 1);
+}
+
+static void a_key_is_not_revoked_by_anything_else(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const wrong_paths[] = {"/api/v1/keys/AbCd123/revoke",   "/api/v1/keys/AbCd12345/revoke", "/api/v1/keys/AbCd_234/revoke",
+                                              "/api/v1/keys/{id}/revoke",      "/api/v1/keys/AbCd1234/revok",   "/api/v1/keys/AbCd1234/revoke/",
+                                              "/api/v1/keys/AbC%641234/revoke", "/api/v1/keys//revoke",          "/api/v1/keys/../keys/revoke"};
+    for (size_t i = 0; i < SP_COUNT(wrong_paths); i++)
+        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "POST", wrong_paths[i], "{}", &answer), 404);
+    static const char *const wrong_bodies[] = {"{\"now\":1}", "{\"now\":\"true\"}", "{\"nwo\":true}", "{\"now\":true,\"x\":1}", "[]", "true", "now", "{"};
+    for (size_t i = 0; i < SP_COUNT(wrong_bodies); i++)
+        assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/keys/AbCd1234/revoke", wrong_bodies[i], &answer), 400);
+    assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "POST", "/api/v1/keys/AbCd1234/revoke", "{}", &answer), 404);
+    assert_int_equal(fixture->acts, 0);
 }
 
 static void a_body_that_is_too_large_is_refused(void **state) {
@@ -459,6 +502,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_action_waits_for_the_supervisors_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refused_reload_says_every_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_log_level_is_taken_from_the_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_key_is_revoked_by_the_id_in_the_path_now_or_with_what_it_has_open_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_key_is_not_revoked_by_anything_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_body_that_is_too_large_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_supervisor_that_cannot_be_asked_is_said_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_page_from_elsewhere_cannot_act_through_a_forwarded_socket, set_up, tear_down),

@@ -71,7 +71,9 @@ static void timestamps_are_rfc_3339_in_utc(void **state) {
 static void a_log_line_is_one_json_object_whatever_the_message_holds(void **state) {
     int ends[2];
     assert_int_equal(pipe(ends), 0);
-    sp_log_open(ends[1], "test", SP_LOG_INFO);
+    char name[] = "test";
+    sp_log_open(ends[1], name, SP_LOG_INFO);
+    memset(name, 'x', sizeof name); /* the name was the caller's */
     sp_warn("bad \"bytes\" %s", "\x01\n\xff");
     sp_debug("not this one");
     sp_log_open(STDERR_FILENO, "test", SP_LOG_INFO);

@@ -134,7 +134,7 @@ static void addresses_and_urls_have_a_form(void **state) {
     ASSERT_ERRORS("version: 1\nlisteners:\n  - {address: \"systemd:\", certificates: [{chain: c, key: k}]}\n" POOLS ROUTES, listen);
     ASSERT_ERRORS("version: 1\nlisteners:\n  - {address: \"example.com:443\", certificates: [{chain: c, key: k}]}\n" POOLS ROUTES, listen);
     ASSERT_ERRORS(WITH_SERVER("url: 10.0.0.1:8000"), "t:8:14: `url`: expected a URL such as http://10.0.0.11:8000");
-    ASSERT_ERRORS(WITH_SERVER("url: ftp://h"), "t:8:14: `url`: expected a URL that begins with http://");
+    ASSERT_ERRORS(WITH_SERVER("url: ftp://h"), "t:8:14: `url`: expected a URL that begins with http:// or https://");
     ASSERT_ERRORS(WITH_SERVER("url: http://u:p@h"), "t:8:14: `url`: names and passwords do not belong in the URL; take them out");
     ASSERT_ERRORS(WITH_SERVER("url: http://h/a?b"), "t:8:14: `url`: take the query (?) or fragment (#) off the URL");
     ASSERT_ERRORS(WITH_SERVER("url: http://10.0.0.256:80"),
@@ -252,6 +252,22 @@ static void keys_that_need_each_other_say_so(void **state) {
     ASSERT_ERRORS(BASE "limits: {a: {by: [address], requests: 1/s, mode: leased}}\n", NULL);
 }
 
+#define WITH_TLS(scheme, keys) "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"" scheme "://h\"}]\n    tls: {" keys "}\n" ROUTES
+
+static void what_tls_is_made_of_belongs_together(void **state) {
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    client_certificate: optional\n    client_crl: crl.pem\n" POOLS ROUTES,
+                  "t:5:25: `client_certificate: optional` needs `client_ca`, the file that says who signs them",
+                  "t:6:17: `client_crl` needs `client_ca`, whose revocations it lists");
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    client_certificate: required\n    client_ca: ca.pem\n    client_crl: crl.pem\n" POOLS ROUTES,
+                  NULL);
+    ASSERT_ERRORS(WITH_TLS("https", "ca: a.pem, certificate: c.pem"), "t:8:35: `certificate` needs `key`, its private key");
+    ASSERT_ERRORS(WITH_TLS("https", "key: k.pem, server_name: \"h:8443\""),
+                  "t:8:16: `key` needs `certificate`, the certificate it belongs to",
+                  "t:8:36: `server_name`: expected a host name or an address without a port, such as gpu.internal");
+    ASSERT_ERRORS(WITH_TLS("http", "ca: a.pem"),
+                  "t:8:10: `tls` is for https:// servers, and this pool has none; remove it");
+}
+
 static void a_mistake_is_reported_once(void **state) {
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [jwt], pool: p}") "issuers: 5\n",
                   "t:9:10: `issuers`: expected a list (entries that begin with -), not 5");
@@ -284,6 +300,7 @@ int main(void) {
         cmocka_unit_test(issuers_must_be_able_to_verify),
         cmocka_unit_test(things_cannot_be_given_twice),
         cmocka_unit_test(keys_that_need_each_other_say_so),
+        cmocka_unit_test(what_tls_is_made_of_belongs_together),
         cmocka_unit_test(a_mistake_is_reported_once),
         cmocka_unit_test(all_errors_come_at_once_in_the_order_of_the_file),
     };

@@ -22,12 +22,18 @@ static void check_example(const char *name) {
     assert_int_equal(mkdir(in_folder(&folder, "tls"), 0700), 0);
     folder_write(&folder, "tls/fullchain.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
     folder_write(&folder, "tls/clients-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/backends-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/gw.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/gw.key", "-----BEGIN PRIVATE KEY-----\n", 0600);
     folder_write(&folder, "tls/clients-crl.pem", "-----BEGIN X509 CRL-----\n", 0644);
     folder_write(&folder, "tls/privkey.pem", "-----BEGIN PRIVATE KEY-----\n", 0600);
     folder_write(&folder, "keys.yaml", "keys: []\n", 0600);
     folder_write(&folder, "redis.password", "x\n", 0600);
     folder_write(&folder, "backend.key", "x\n", 0600);
     folder_write(&folder, "batch.secret", "0123456789abcdef0123456789abcdef\n", 0600);
+    folder_write(&folder, "idp.secret", "x\n", 0600);
+    folder_write(&folder, "secret_privkey.pem", "-----BEGIN PRIVATE KEY-----\n", 0400);
+    setenv("CREDENTIALS_DIRECTORY", folder.path, 1);
     folder_write(&folder, "login.example.com.jwks.json", "{\"keys\": []}", 0644);
     snprintf(path, sizeof path, "conf/%s", name);
     char *text = source_text(path);
@@ -40,6 +46,10 @@ static void check_example(const char *name) {
 static void the_smallest_example_is_right(void **state) { check_example("minimal.yaml"); }
 
 static void the_example_with_redis_is_right(void **state) { check_example("redis.yaml"); }
+
+static void the_example_with_oauth2_is_right(void **state) { check_example("oauth2.yaml"); }
+
+static void the_example_for_systemd_is_right(void **state) { check_example("systemd.yaml"); }
 
 static void the_full_example_is_right(void **state) { check_example("full.yaml"); }
 
@@ -110,6 +120,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_example_is_right),
         cmocka_unit_test(the_example_with_redis_is_right),
+        cmocka_unit_test(the_example_with_oauth2_is_right),
+        cmocka_unit_test(the_example_for_systemd_is_right),
         cmocka_unit_test(the_full_example_is_right),
         cmocka_unit_test(the_full_example_has_every_key),
         cmocka_unit_test(the_schema_is_json_and_closed),

@@ -198,7 +198,7 @@ static void what_one_route_took_another_may_still_refuse(void **state) {
 static void an_api_key_becomes_its_principal(void **state) {
     struct sp_credentials fields = bearer(chat_key.text);
     struct sp_principal *principal;
-    assert_int_equal(ask_at(&fields, JWT_OR_KEY, NOW, NULL, &principal), SP_AUTH_OK);
+    assert_int_equal(ask_at(&fields, JWT_OR_KEY, NOW, &principal), SP_AUTH_OK);
     assert_int_equal(principal->kind, SP_CREDENTIAL_API_KEY);
     assert_true(sp_span_eq(principal->subject, SP_SPAN("laptop")));
     assert_true(sp_span_eq(principal->tenant, SP_SPAN("acme")));

@@ -7,14 +7,15 @@
 
 #include "judge.h"
 
-#define HOUR_US (UINT64_C(3600) * SP_MICRO)
+#define HOUR_US  (UINT64_C(3600) * SP_MICRO)
 #define START_US (UINT64_C(1) << 40)
 
 static const uint64_t periods[] = {SP_MICRO, 60 * SP_MICRO, 3600 * SP_MICRO, 1234567};
 
 static struct sp_bucket_policy random_policy(uint64_t *seed) {
-    return (struct sp_bucket_policy){.rate = {.amount = 1 + dice_below(seed, 2000), .period_us = periods[dice_below(seed, SP_COUNT(periods))]},
-                                     .burst = 1 + dice_below(seed, 50)};
+    return (struct sp_bucket_policy){
+        .rate = {.amount = 1 + dice_below(seed, 2000), .period_us = periods[dice_below(seed, SP_COUNT(periods))]},
+        .burst = 1 + dice_below(seed, 50)};
 }
 
 /* Long enough steps that the rate matters, short enough that the burst does. */

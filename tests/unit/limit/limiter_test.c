@@ -129,6 +129,26 @@ static void a_cost_larger_than_the_burst_can_never_be_admitted(void **state) {
     assert_false(asked.request.decision.admitted);
 }
 
+static void a_look_answers_as_a_take_would_and_takes_nothing(void **state) {
+    struct stage *stage = *state;
+    struct asked asked;
+    scene_limit(&stage->scene, 0, "first", 1, 3600 * SP_MICRO, 1);
+    reconfigure(stage);
+    for (int i = 0; i < 3; i++) {
+        ask_for(&asked, &stage->scene, "alice", "01");
+        asked.request.peek = true;
+        assert_int_equal(sp_limiter_admit(stage->limiter, &asked.request), SP_LIMIT_DECIDED);
+        assert_true(asked.request.decision.admitted);
+        assert_int_equal(asked.request.decision.remaining, 1);
+    }
+    assert_true(decide(stage, "alice", "0").admitted);
+    ask_for(&asked, &stage->scene, "alice", "0");
+    asked.request.peek = true;
+    assert_int_equal(sp_limiter_admit(stage->limiter, &asked.request), SP_LIMIT_DECIDED);
+    assert_false(asked.request.decision.admitted);
+    assert_true(asked.request.decision.retry_after_ms > 0);
+}
+
 static void without_request_limits_everything_is_admitted(void **state) {
     struct stage *stage = *state;
     assert_true(decide(stage, "alice", "").admitted);
@@ -216,8 +236,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_shadow_limit_counts_and_refuses_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refused_request_charges_no_shadow_limit_either, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cost_larger_than_the_burst_can_never_be_admitted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_look_answers_as_a_take_would_and_takes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_request_limits_everything_is_admitted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_reload_keeps_levels_and_a_request_of_the_older_snapshot_follows_the_newer_policy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reload_keeps_levels_and_a_request_of_the_older_snapshot_follows_the_newer_policy, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_limit_from_a_snapshot_never_seen_is_enforced_all_the_same, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_second_worker_sees_the_same_buckets, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_obeys_retry_after_succeeds_at_its_next_try, set_up, tear_down),

@@ -16,7 +16,7 @@
 #include "segment.h"
 
 #define START_US (UINT64_C(1) << 32)
-#define HOUR_US (UINT64_C(3600) * SP_MICRO)
+#define HOUR_US  (UINT64_C(3600) * SP_MICRO)
 
 struct world {
     void *segment;
@@ -201,6 +201,19 @@ static void what_the_bucket_has_forgotten_is_not_given_back(void **state) {
     assert_true(admits(world, bucket, 10));
     sp_local_give_back(&world->store, &taken);
     assert_false(admits(world, bucket, 1));
+}
+
+static void what_would_not_have_accrued_is_not_given_back(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, 100, 3);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    struct sp_limit_answer answer;
+    struct sp_local_taken taken;
+    assert_int_equal(sp_local_take(&world->store, bucket, world->now, 1, &answer, &taken), 0);
+    world->now += 60;
+    assert_true(admits(world, bucket, 1)); /* of a bucket that would have been full */
+    sp_local_give_back(&world->store, &taken);
+    assert_int_equal(take(world, bucket, 3).bucket.retry_us, 100);
 }
 
 static void what_others_gave_back_first_is_not_given_twice(void **state) {
@@ -406,11 +419,11 @@ static void remembering_sets_the_level_and_a_full_one_needs_no_cell(void **state
 
 /* ---- Several processes ---- */
 
-#define WORKERS 4
-#define SUBJECTS 64
-#define TAKES 200000u
+#define WORKERS   4
+#define SUBJECTS  64
+#define TAKES     200000u
 #define PERIOD_US 100
-#define BURST 3
+#define BURST     3
 
 /* What the workers have in common. Each keeps a log of its own, which outlives it. */
 struct yard {
@@ -474,8 +487,8 @@ static int by_time(const void *a, const void *b) {
     return (x->at_us > y->at_us) - (x->at_us < y->at_us);
 }
 
-/* The largest amount by which any interval of any subject exceeds rate · time, in tokens · period: what is over at each admission is what was
- * over before, less what time has allowed since, and the admission itself. */
+/* The largest amount by which any interval of any subject exceeds rate · time, in tokens · period: what is over at each admission is what
+ * was over before, less what time has allowed since, and the admission itself. */
 static uint64_t worst_excess(size_t *ret_admitted) {
     uint64_t worst = 0;
     *ret_admitted = 0;
@@ -579,6 +592,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(limits_subjects_and_spaces_have_buckets_of_their_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_given_back_is_exactly_what_was_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_bucket_has_forgotten_is_not_given_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_would_not_have_accrued_is_not_given_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_others_gave_back_first_is_not_given_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refused_client_accrues_at_the_new_rate_from_the_reload_on, set_up, tear_down),

@@ -9,7 +9,7 @@
 #include "judge.h"
 #include "redis_server.h"
 
-#define HOUR_US (UINT64_C(3600) * SP_MICRO)
+#define HOUR_US     (UINT64_C(3600) * SP_MICRO)
 #define DEADLINE_MS 50 /* room for a slow machine; what matters here is what happens after it */
 
 static struct redis_server redis;
@@ -288,8 +288,13 @@ static pid_t start_impostor(const char *text, uint16_t *ret_port) {
 }
 
 static void a_peer_that_is_no_redis_does_no_more_than_an_absent_one(void **state) {
-    static const char *const says[] = {"HTTP/1.1 400 Bad Request\r\n\r\n", "$1000000000\r\nxxxxxxxxxxxx", "*1\r\n*1\r\n", "+OK\r\n",
-                                       "-ERR go away\r\n", "*2147483647\r\n", "endless line "};
+    static const char *const says[] = {"HTTP/1.1 400 Bad Request\r\n\r\n",
+                                       "$1000000000\r\nxxxxxxxxxxxx",
+                                       "*1\r\n*1\r\n",
+                                       "+OK\r\n",
+                                       "-ERR go away\r\n",
+                                       "*2147483647\r\n",
+                                       "endless line "};
     for (size_t i = 0; i < SP_COUNT(says); i++) {
         uint16_t port;
         pid_t impostor = start_impostor(says[i], &port);

@@ -131,12 +131,12 @@ static inline struct sp_limiter_state gateway_state(struct gateway *gateway) {
 }
 
 /* Turns the loop until the condition holds. */
-#define UNTIL(gateway, condition)                                                                                                                    \
-    do {                                                                                                                                             \
-        for (uint64_t until_ = sp_clock_us() + PATIENCE_MS * 1000; !(condition);) {                                                                 \
-            assert_true(sp_clock_us() < until_);                                                                                                     \
-            (void)sp_loop_turn((gateway)->loop, 10);                                                                                                 \
-        }                                                                                                                                            \
+#define UNTIL(gateway, condition)                                                                                                          \
+    do {                                                                                                                                   \
+        for (uint64_t until_ = sp_clock_us() + PATIENCE_MS * 1000; !(condition);) {                                                        \
+            assert_true(sp_clock_us() < until_);                                                                                           \
+            (void)sp_loop_turn((gateway)->loop, 10);                                                                                       \
+        }                                                                                                                                  \
     } while (0)
 
 static inline void gateway_connect(struct gateway *gateway) {

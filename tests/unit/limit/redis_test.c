@@ -12,7 +12,7 @@
 #include "redis_store.h"
 
 #define DEADLINE_MS 5000 /* not what these tests are about */
-#define HOUR_US (UINT64_C(3600) * SP_MICRO)
+#define HOUR_US     (UINT64_C(3600) * SP_MICRO)
 
 static struct redis_server redis;
 static struct gateway one, two;
@@ -101,6 +101,23 @@ static void several_limits_are_taken_together_or_not_at_all(void **state) {
     assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 997);
 }
 
+static void a_look_answers_as_a_take_would_and_takes_nothing(void **state) {
+    struct asked asked;
+    scene_limit(&one.scene, 0, "per-caller", 1, HOUR_US, 1);
+    gateway_connect(&one);
+    for (int i = 0; i < 4; i++) {
+        ask_for(&asked, &one.scene, "alice", "01");
+        asked.request.peek = true;
+        assert_int_equal(sp_limiter_admit(one.limiter, &asked.request), SP_LIMIT_PENDING);
+        UNTIL(&one, asked.told);
+        assert_int_equal(asked.request.decision.admitted, i < 3);
+        assert_false(asked.request.decision.degraded);
+        assert_string_equal(redis_says(&redis, "DBSIZE"), i < 3 ? "0" : "1");
+        if (i == 2)
+            assert_true(gateway_decides(&one, "alice", "0").admitted);
+    }
+}
+
 static void two_gateways_admit_together_what_one_would(void **state) {
     enum { ASKED = 40 };
     scene_limit(&one.scene, 0, "per-caller", 1, HOUR_US, 25);
@@ -141,7 +158,8 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
             struct sp_limit_decision decision = gateway_decides(&one, "alice", "0");
             int64_t level;
             uint64_t time, remainder;
-            assert_int_equal(sscanf(redis_says(&redis, "GET test:exact:s=alice"), "%" SCNd64 " %" SCNu64 " %" SCNu64, &level, &time, &remainder), 3);
+            assert_int_equal(
+                sscanf(redis_says(&redis, "GET test:exact:s=alice"), "%" SCNd64 " %" SCNu64 " %" SCNu64, &level, &time, &remainder), 3);
             if (i == 0)
                 sp_bucket_fill(&policy, time, &pure);
             if (!decision.admitted) {
@@ -344,7 +362,8 @@ static void without_redis_in_the_configuration_decisions_are_made_here(void **st
 /* ---- Who we are, and what Redis may do ---- */
 
 static void a_user_of_our_own_needs_only_the_documented_permissions(void **state) {
-    (void)redis_says(&redis, "ACL SETUSER sallyport on >s3cret resetkeys ~test:* -@all +evalsha +script|load +ping +select +get +set +time");
+    (void)redis_says(&redis,
+                     "ACL SETUSER sallyport on >s3cret resetkeys ~test:* -@all +evalsha +script|load +ping +select +get +set +time");
     one.scene.redis.username = "sallyport";
     one.scene.redis.password = "s3cret";
     gateway_connect(&one);
@@ -396,6 +415,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(keys_are_named_as_documented_and_outlive_the_time_to_full, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_one_turn_asks_leaves_in_one_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(several_limits_are_taken_together_or_not_at_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_look_answers_as_a_take_would_and_takes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_gateways_admit_together_what_one_would, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_script_computes_exactly_what_the_pure_bucket_computes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_obeys_retry_after_succeeds_at_its_next_try, set_up, tear_down),

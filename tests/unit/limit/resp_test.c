@@ -103,15 +103,15 @@ static void answers_that_contradict_themselves_are_refused(void **state) {
     static const char *const wrong[] = {
         "+OK\r\n",
         "*1\r\n:1\r\n",
-        "*8\r\n:2\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",        /* neither admitted nor refused */
-        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:0\r\n:1\r\n:5\r\n:0\r\n",         /* no rate */
-        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:0\r\n:5\r\n:0\r\n",        /* no period */
-        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:0\r\n:0\r\n",        /* no burst */
-        "*8\r\n:1\r\n:0\r\n:-1\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",       /* taken from what was not there */
-        "*8\r\n:0\r\n:1\r\n:1000000\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",  /* refused though there */
-        "*8\r\n:0\r\n:2\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",        /* never, though it would fit */
-        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:-1\r\n",       /* a clock before the clock */
-        "*8\r\n:1\r\n:0\r\n$1\r\n0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",   /* text */
+        "*8\r\n:2\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",       /* neither admitted nor refused */
+        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:0\r\n:1\r\n:5\r\n:0\r\n",        /* no rate */
+        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:0\r\n:5\r\n:0\r\n",       /* no period */
+        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:0\r\n:0\r\n",       /* no burst */
+        "*8\r\n:1\r\n:0\r\n:-1\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",      /* taken from what was not there */
+        "*8\r\n:0\r\n:1\r\n:1000000\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n", /* refused though there */
+        "*8\r\n:0\r\n:2\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",       /* never, though it would fit */
+        "*8\r\n:1\r\n:0\r\n:0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:-1\r\n",      /* a clock before the clock */
+        "*8\r\n:1\r\n:0\r\n$1\r\n0\r\n:0\r\n:10\r\n:1\r\n:5\r\n:0\r\n",  /* text */
     };
     struct sp_limit_answer answer;
     for (size_t i = 0; i < SP_COUNT(wrong); i++)

@@ -13,20 +13,23 @@ struct scene_config {
     struct sp_redis_config redis;
 };
 
-static inline void scene_limit(struct scene_config *scene, size_t i, const char *name, uint64_t amount, uint64_t period_us, uint64_t burst) {
+static inline void scene_limit(struct scene_config *scene, size_t i, const char *name, uint64_t amount, uint64_t period_us,
+                               uint64_t burst) {
     scene->limit[i] = (struct sp_limit_config){
         .name = name, .slot = (unsigned)i, .by = SP_BY_SUBJECT, .requests = {amount, period_us}, .request_burst = burst};
 }
 
 static inline void scene_config(struct scene_config *scene, uint64_t generation) {
     *scene = (struct scene_config){0};
-    scene->config = (struct sp_config){.refs = 1, .generation = generation, .loaded_wall_ms = sp_wall_ms(), .limits = scene->limit, .n_limits = 4};
+    scene->config =
+        (struct sp_config){.refs = 1, .generation = generation, .loaded_wall_ms = sp_wall_ms(), .limits = scene->limit, .n_limits = 4};
     for (size_t i = 0; i < 4; i++)
         scene_limit(scene, i, (const char *[]){"first", "second", "third", "fourth"}[i], 1, 3600 * SP_MICRO, 1000);
 }
 
 static inline void scene_redis(struct scene_config *scene, uint16_t port, uint64_t deadline_ms) {
-    scene->redis = (struct sp_redis_config){.host = "127.0.0.1", .port = port, .deadline_ms = deadline_ms, .prefix = "test:", .gateways = 1};
+    scene->redis =
+        (struct sp_redis_config){.host = "127.0.0.1", .port = port, .deadline_ms = deadline_ms, .prefix = "test:", .gateways = 1};
     scene->config.redis = &scene->redis;
 }
 

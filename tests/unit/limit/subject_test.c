@@ -9,7 +9,8 @@
 #include "subject.h"
 
 static const struct sp_hash_key hash_key = {3, 4};
-#define ADDRESS_V4 {[10] = 0xff, [11] = 0xff, [12] = 192, [13] = 0, [14] = 2, [15] = 1}
+#define ADDRESS_V4                                                                                                                         \
+    { [10] = 0xff, [11] = 0xff, [12] = 192, [13] = 0, [14] = 2, [15] = 1 }
 
 static char key[SP_REDIS_KEY_MAX + 1];
 static const char *key_of(uint32_t by, struct sp_limit_facts facts) {
@@ -30,8 +31,7 @@ static void keys_are_as_documented(void **state) {
     assert_string_equal(key_of(SP_BY_SUBJECT, facts), "sallyport:per-caller:s=alice@example.com");
     assert_string_equal(key_of(SP_BY_GLOBAL, facts), "sallyport:per-caller:g");
     assert_string_equal(key_of(SP_BY_ADDRESS, facts), "sallyport:per-caller:a=192.0.2.1");
-    assert_string_equal(key_of(127, facts),
-                        "sallyport:per-caller:s=alice@example.com,t=acme,k=Ab12Cd34,m=llama-3,r=chat,a=192.0.2.1,g");
+    assert_string_equal(key_of(127, facts), "sallyport:per-caller:s=alice@example.com,t=acme,k=Ab12Cd34,m=llama-3,r=chat,a=192.0.2.1,g");
     assert_string_equal(key_of(SP_BY_TENANT, (struct sp_limit_facts){0}), "sallyport:per-caller:t=");
 }
 
@@ -51,7 +51,8 @@ static void addresses_of_one_v6_subscriber_count_as_one(void **state) {
 static void nothing_a_client_sends_can_mean_another_key(void **state) {
     struct sp_limit_facts sly = {.subject = SP_SPAN("alice,t=acme:%\n\0#")};
     assert_string_equal(key_of(SP_BY_SUBJECT, sly), "sallyport:per-caller:s=alice%2Ct%3Dacme%3A%25%0A%00%23");
-    struct sp_limit_facts one = {.subject = SP_SPAN("ab"), .tenant = SP_SPAN("c")}, other = {.subject = SP_SPAN("a"), .tenant = SP_SPAN("bc")};
+    struct sp_limit_facts one = {.subject = SP_SPAN("ab"), .tenant = SP_SPAN("c")},
+                          other = {.subject = SP_SPAN("a"), .tenant = SP_SPAN("bc")};
     uint32_t both = SP_BY_SUBJECT | SP_BY_TENANT;
     assert_int_not_equal(sp_subject_hash(&hash_key, both, &one), sp_subject_hash(&hash_key, both, &other));
     struct sp_limit_facts tenant = {.tenant = SP_SPAN("ab")}, subject = {.subject = SP_SPAN("ab")};

@@ -348,16 +348,6 @@ static void a_unix_path_that_is_too_long_or_absent_is_refused(void **state) {
     test_side_free(&side);
 }
 
-static void there_is_no_client_side_of_tls_yet(void **state) {
-    struct test_side side;
-    test_side_init(&side);
-    struct sp_address to = {.port = 1};
-    int unused;
-    assert_int_equal(sp_transport_connect(side.loop, &to, NULL, (struct sp_tls_client *)&unused, test_side_ready, &side, &side.transport),
-                     -ENOTSUP);
-    test_side_free(&side);
-}
-
 static void a_transport_goes_to_its_next_owner(void **state) {
     struct test_side side;
     test_side_init(&side);
@@ -393,7 +383,6 @@ int main(void) {
         cmocka_unit_test(a_refused_connection_is_told_with_its_reason),
         cmocka_unit_test(unix_sockets_serve_as_well),
         cmocka_unit_test(a_unix_path_that_is_too_long_or_absent_is_refused),
-        cmocka_unit_test(there_is_no_client_side_of_tls_yet),
         cmocka_unit_test(a_transport_goes_to_its_next_owner),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

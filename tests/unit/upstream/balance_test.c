@@ -61,7 +61,7 @@ static void what_other_workers_have_in_flight_counts_too(void **state) {
     scene_configure(&scene, AT(0) ", " AT(1), "");
     struct sp_upstreams *neighbour = NULL;
     check(sp_upstreams_new(scene.loop, scene.other, &neighbour));
-    check(sp_upstreams_configure(neighbour, scene.config));
+    check(sp_upstreams_configure(neighbour, scene.config, NULL));
     for (unsigned busy = 0; busy < 2; busy++) {
         struct request theirs = {.tried.servers = UINT64_C(1) << !busy};
         assert_true(request_take_from(neighbour, scene_pool(&scene), &theirs));

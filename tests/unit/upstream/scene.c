@@ -127,7 +127,7 @@ void scene_configure(struct scene *scene, const char *servers, const char *pool_
     struct sp_config *config = NULL;
     check(sp_config_decode(sp_span(text, len), &config));
     sp_free_secret(text);
-    check(sp_upstreams_configure(scene->upstreams, config));
+    check(sp_upstreams_configure(scene->upstreams, config, NULL));
     sp_config_unref(scene->config);
     scene->config = config;
 }
