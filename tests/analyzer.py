@@ -8,9 +8,17 @@ import subprocess
 import sys
 
 SECONDS = 40
-# What gcc 12 says about C that frees by __attribute__((cleanup)), which it does not follow, or about statement expressions.
-NOT_UNDERSTOOD = ["malloc-leak", "fd-leak", "file-leak", "use-of-uninitialized-value", "null-dereference", "possible-null-argument",
-                  "null-argument", "possible-null-dereference"]
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# gcc 12 follows neither __attribute__((cleanup)) nor what is kept in a list or handed out in a struct; LeakSanitizer watches every test.
+NOT_UNDERSTOOD = ["malloc-leak", "fd-leak", "file-leak"]
+# (file, finding): why it is none.
+KNOWN = {
+    ("src/ipc/channel.c", "use-of-uninitialized-value"): "recvmsg() fills what the iovec points at",
+    ("src/ipc/channel.c", "null-dereference"): "CMSG_FIRSTHDR of a buffer that is large enough",
+    ("src/ipc/channel.c", "null-argument"): "the same",
+    ("src/cli/key.c", "null-argument"): "fwrite() of no bytes of an empty buffer",
+    ("src/config/describe.c", "null-argument"): "fwrite() of no bytes of an empty buffer",
+}
 
 
 def compiler_words(unit):
@@ -26,7 +34,9 @@ def compiler_words(unit):
 
 
 def analyse(unit):
-    command = ["timeout", str(SECONDS), *compiler_words(unit), "-fanalyzer", "-Werror", *(f"-Wno-analyzer-{name}" for name in NOT_UNDERSTOOD),
+    path = os.path.relpath(os.path.join(unit["directory"], unit["file"]), ROOT)
+    left_out = NOT_UNDERSTOOD + [finding for file, finding in KNOWN if file == path]
+    command = ["timeout", str(SECONDS), *compiler_words(unit), "-fanalyzer", "-Werror", *(f"-Wno-analyzer-{name}" for name in left_out),
                "-S", "-o", "/dev/null"]
     done = subprocess.run(command, cwd=unit["directory"], capture_output=True, text=True)
     return (unit["file"], done.returncode, done.stderr)

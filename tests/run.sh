@@ -3,9 +3,10 @@
 #
 #   1. a gcc build with warnings as errors: unit tests, fuzz corpora, black-box tests, hardening of the binaries
 #   2. a clang build with AddressSanitizer and UndefinedBehaviorSanitizer: the same tests but those that measure
-#   3. static checks
+#   3. static checks and a search for secrets
+#   4. line coverage of what reads strangers' bytes; the request parser against nginx; every fuzzer for FUZZ_SECONDS (20)
 #
-# tests/run.sh unit | blackbox | sanitizers | static runs one part. Reports stay in build/report/.
+# tests/run.sh unit | blackbox | sanitizers | static | coverage | differential | fuzz runs one part. Reports stay in build/report/.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 part=${1:-all}
@@ -84,6 +85,21 @@ if [ $failed -eq 0 ]; then
         CC=clang configure build-asan -Dwerror=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
         sh tests/static.sh build build-asan | tee "$report/static.lines"
         reports="$reports $report/static.lines"
+    fi
+    if wanted coverage; then
+        say "line coverage"
+        sh tests/coverage.sh | tee "$report/coverage.lines"
+        reports="$reports $report/coverage.lines"
+    fi
+    if wanted differential; then
+        say "the request parser and nginx"
+        python3 tests/differential/run.py build --count 40000 | tee "$report/differential.lines"
+        reports="$reports $report/differential.lines"
+    fi
+    if wanted fuzz; then
+        say "fuzzers"
+        sh tests/fuzz.sh "${FUZZ_SECONDS:-20}" | tee "$report/fuzz.lines"
+        reports="$reports $report/fuzz.lines"
     fi
 fi
 

@@ -84,8 +84,7 @@ struct sp_redis_config {
     bool tls;
     const char *username;  /* NULL: none */
     const char *password_file, *password; /* NULL: none; contents without the final newline */
-    const char *ca, *ca_pem;              /* NULL: none */
-    const char *certificate, *certificate_pem, *key, *key_pem;
+    struct sp_tls_client_config tls_client; /* for rediss:// */
     uint64_t deadline_ms;
     const char *prefix;
     unsigned gateways;

@@ -21,6 +21,7 @@ struct sp_snapshot {
     struct sp_identity *identity;
     struct sp_tls_server *tls[SP_LISTENERS_MAX]; /* by listener slot; NULL: no such listener */
     struct sp_upstream_tls *upstream_tls;
+    struct sp_tls_client *redis_tls; /* NULL: not rediss:// */
     const struct sp_listener_config *listener[SP_LISTENERS_MAX];
     uint64_t login_limits; /* of `count: unauthorized`: bits by index in config->limits */
 };

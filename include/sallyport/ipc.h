@@ -30,7 +30,8 @@ enum sp_message_type {
     SP_MSG_ADMIN_ANSWER,     /* supervisor → control: how that ended */
     SP_MSG_STATUS,           /* supervisor → control: processes, generation, restarts; at every change */
     SP_MSG_LOG_LEVEL,        /* supervisor → all: until the next configuration is committed */
-    SP_MSG_REVOKED,          /* supervisor ↔ worker: API keys that are refused from now on; who knows first tells the supervisor, which tells all */
+    SP_MSG_REVOKED,          /* supervisor → worker: API keys that are refused from now on */
+    SP_MSG_REVOKED_ELSEWHERE, /* worker → supervisor: the same, learned from Redis */
     SP_MSG_KEY_SET,          /* control → worker: an issuer's key set, as a sealed memfd; without one: it has none any more */
     SP_MSG_KEY_WANTED,       /* worker → control: a token names a key that is not in it */
     SP_MSG_KEY_ANSWER,       /* control → worker: what there is has been sent; whether the issuer was asked, and when asking again has use */

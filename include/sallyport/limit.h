@@ -84,14 +84,16 @@ struct sp_limit_request {
 };
 enum sp_limit_progress { SP_LIMIT_DECIDED, SP_LIMIT_PENDING };
 
-struct sp_limiter; /* one per worker */
+struct sp_tls_client; /* net.h */
+struct sp_limiter;    /* one per worker */
 /* segment: the mapped SP_SEGMENT_BUCKETS of sp_limit_segment_size() bytes; hash_key: the same in every worker of this gateway. */
 int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, struct sp_limiter **ret) SP_MUST_USE;
 void sp_limiter_free(struct sp_limiter *limiter); /* takes NULL; requests under way are not told */
-/* A new snapshot: policies of its generation from now on; Redis reconnects only if where, who or which database changed, and then requests
- * under way are decided without it, `done` being called from inside. Keeps a reference. Not to be called from inside `done`.
- * -EINVAL, -EOPNOTSUPP: Redis cannot be reached as configured (a host that is neither an address nor "localhost"; TLS): the snapshot is in
- * force all the same, degraded, and the state's problem says so.
+/* A new snapshot: policies of its generation from now on; Redis reconnects only if where, which database or what its TLS is made of changed,
+ * and then requests under way are decided without it, `done` being called from inside. Another user or password is told on the connection
+ * that is there, between decisions. Keeps references. redis_tls is for rediss://, else NULL. Not to be called from inside `done`.
+ * -EINVAL: Redis cannot be reached as configured (a host that is neither an address nor "localhost"; rediss:// without redis_tls): the
+ * snapshot is in force all the same, degraded, and the state's problem says so.
  *
  * Which policy a bucket in Redis follows, where gateways differ: the one loaded last. Each decision carries sp_config.loaded_wall_ms of the
  * snapshot its limits are from (0 when that is not the current one); the bucket keeps the highest it has seen together with that policy,
@@ -99,7 +101,7 @@ void sp_limiter_free(struct sp_limiter *limiter); /* takes NULL; requests under 
  * for ever. A user of its own needs: ~<prefix>* +evalsha +script|load +get +set +time +ping; with API keys +eval
  * +zrange +zrangebyscore +zscore +zadd +zremrangebyrank; +select for a database, and +config|get or
  * +info to see that nothing is evicted. Keys are described in src/limit/subject.h, values in src/limit/token_bucket.lua. */
-int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config) SP_MUST_USE;
+int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config, struct sp_tls_client *redis_tls) SP_MUST_USE;
 /* All limits of the request together, all or nothing. Never waits longer than redis.deadline. Without Redis it decides at once, allocates
  * nothing and makes no system call. After PENDING, `done` is called exactly once unless cancelled; it may free the request. */
 enum sp_limit_progress sp_limiter_admit(struct sp_limiter *limiter, struct sp_limit_request *request) SP_MUST_USE;
@@ -113,6 +115,7 @@ typedef void sp_revoked_elsewhere(void *owner, const struct sp_revocation *liste
 void sp_limiter_share_revocations(struct sp_limiter *limiter, const struct sp_revocations *known, sp_revoked_elsewhere *learned, void *owner);
 void sp_limiter_tell_revocations(struct sp_limiter *limiter); /* something was added to `known`: now, or when Redis is back */
 
+#define SP_LIMITER_PROBLEM_MAX 400
 struct sp_limiter_state {
     bool shared; /* Redis configured */
     bool up;     /* connected and answering */
@@ -120,7 +123,7 @@ struct sp_limiter_state {
     uint64_t commands; /* EVALSHA sent */
     uint64_t timeouts, errors, reconnects;
     uint64_t overflowed; /* over all workers: admitted by a limit's overflow bucket, because the table in shared memory was crowded */
-    char problem[160];   /* last one, a sentence; "" none */
+    char problem[SP_LIMITER_PROBLEM_MAX]; /* last one, a sentence; "" none */
 };
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret);
 

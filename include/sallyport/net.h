@@ -76,8 +76,11 @@ bool sp_transport_writable(const struct sp_transport *transport);
  * With abort: RST instead of FIN, so that a broken transfer cannot be mistaken for a complete one. */
 void sp_transport_close(struct sp_transport *transport, bool abort);
 /* After the last byte of an answer that ends the connection while the peer may still be sending: close_notify, FIN, then discards
- * what comes until the peer's end, 256 KiB or 2 s, so that no reset overtakes the answer (RFC 9112 §9.6). Takes ownership. */
-void sp_transport_linger(struct sp_transport *transport);
+ * what comes until the peer's end, 256 KiB or 2 s, so that no reset overtakes the answer (RFC 9112 §9.6). Takes ownership; `over` (NULL:
+ * none) is deferred when the socket is closed, for who counts sockets. */
+void sp_transport_linger(struct sp_transport *transport, struct sp_deferred *over);
+/* For a kept connection before it is used again: asks the kernel, not memory, whether the peer has said nothing and is still there. */
+bool sp_transport_silent(struct sp_transport *transport);
 const char *sp_transport_problem(const struct sp_transport *transport); /* a sentence for the log; "" none */
 /* It failed because the peer's certificate is missing or not to be believed; the problem says which, whose and why. */
 bool sp_transport_refused_certificate(const struct sp_transport *transport);
@@ -164,16 +167,28 @@ uint64_t sp_traffic_connections(const struct sp_traffic *traffic, unsigned liste
 void sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta);
 uint64_t sp_traffic_server_in_flight(const struct sp_traffic *traffic, unsigned server_slot);
 
+/* PROXY protocol version 2 (HAProxy's proxy-protocol.txt §2.2): what a load balancer says before the first byte of its client. Pure; no more
+ * of a connection is ever read than the header has. Looks at the bytes that have come so far:
+ *   MORE     *ret_len bytes in all are needed before more can be said;
+ *   CLIENT   *ret_client is who connected to the proxy; the header has *ret_len bytes;
+ *   LOCAL    the proxy speaks for itself (health checks); the header has *ret_len bytes;
+ *   REFUSED  *ret_why, a constant. Also what is not TCP over IPv4 or IPv6, and a wrong checksum. Other extensions are passed over. */
+#define SP_PROXY_HEADER_MAX 536
+enum sp_proxy_verdict { SP_PROXY_MORE, SP_PROXY_CLIENT, SP_PROXY_LOCAL, SP_PROXY_REFUSED };
+enum sp_proxy_verdict sp_proxy_parse(struct sp_span bytes, size_t *ret_len, struct sp_address *ret_client, const char **ret_why);
+
 struct sp_acceptor;
 /* One accepted socket (non-blocking, close-on-exec), already counted: the callee calls sp_traffic_leave() when it is done with it. */
 typedef void sp_accepted(void *owner, unsigned listener_slot, int fd, const struct sp_address *peer);
-/* Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE); accepts a bounded number per turn. Out of
+/* Where the listener speaks the PROXY protocol, only trusted proxies are let in, and only with a header, within handshake_timeout; `peer` is
+ * then the client, to whom allow, deny and the caps apply. At most 1,024 connections wait for their header.
+ * Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE); accepts a bounded number per turn. Out of
  * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(); until then all are refused. */
 int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct sp_traffic *traffic, sp_accepted *accepted, void *owner,
                     struct sp_acceptor **ret) SP_MUST_USE;
 /* Keeps a reference to config; `listener` is one of its listeners. */
 void sp_acceptor_configure(struct sp_acceptor *acceptor, struct sp_config *config, const struct sp_listener_config *listener);
-uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor); /* by allow/deny or a cap, since it began */
+uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor); /* by allow/deny, a cap or for a PROXY header, since it began */
 void sp_acceptor_stop(struct sp_acceptor *acceptor); /* for draining: no more, the socket stays the supervisor's */
 void sp_acceptor_free(struct sp_acceptor *acceptor); /* takes NULL; may be called from inside `accepted` */
 

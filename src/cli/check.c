@@ -86,6 +86,14 @@ static void check_as_worker(struct sp_config *config, struct findings *findings)
         add_line(findings, error ? error : "pools: out of memory");
     free(error);
     sp_upstream_tls_free(upstream_tls);
+
+    struct sp_tls_client *redis_tls = NULL;
+    const struct sp_redis_config *redis = config->redis;
+    error = NULL;
+    if (redis && redis->tls && sp_tls_client_new(&redis->tls_client, redis->host, NULL, &sp_tls_signer_local, &error, &redis_tls) < 0)
+        add_line(findings, error ? error : "redis: out of memory");
+    free(error);
+    sp_tls_client_unref(redis_tls);
 }
 
 static void check_user(const struct sp_config *config, struct findings *findings) {

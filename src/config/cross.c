@@ -6,8 +6,6 @@
 #include "syntax.h"
 #include "value.h"
 
-#define SOCKET_PATH_MAX 107 /* sun_path less its NUL, unix(7) */
-
 static struct sp_place at(const struct sp_check *check, const json_t *object, const char *key) {
     return sp_source_value(check->source, object, key);
 }
@@ -76,10 +74,55 @@ static void check_listener(struct sp_check *check, const json_t *listener) {
                        "signs them", asks);
     if (json_object_get(listener, "client_crl") && !gives(check, listener, "client_ca"))
         sp_check_error(check, at(check, listener, "client_crl"), "`client_crl` needs `client_ca`, whose revocations it lists");
+    bool proxied = json_is_true(json_object_get(listener, "proxy_protocol"));
+    bool trusting = json_array_size(json_object_get(listener, "trusted_proxies")) > 0;
+    if (proxied && !trusting && !gives(check, listener, "trusted_proxies"))
+        sp_check_error(check, at(check, listener, "proxy_protocol"), "`proxy_protocol` needs `trusted_proxies`, whose word is believed");
+    if (proxied && !trusting && gives(check, listener, "trusted_proxies"))
+        sp_check_error(check, at(check, listener, "trusted_proxies"), "`trusted_proxies` is empty, so nobody could connect; name the proxies");
+    if (!proxied && trusting)
+        sp_check_error(check, at(check, listener, "trusted_proxies"), "`trusted_proxies` is for `proxy_protocol: true`; set that or remove it");
+}
+
+/* The authorities this machine knows, where its administrators keep them: the workers cannot read files. */
+static const char *system_authorities(void) {
+    static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"};
+    for (size_t i = 0; i < SP_COUNT(bundles); i++)
+        if (access(bundles[i], R_OK) == 0)
+            return bundles[i];
+    return bundles[0]; /* said to be unreadable, which is what is to be mended */
+}
+
+/* Where no `ca` is given: as if the system's had been, at the place of the URL that needs it. */
+static void trust_system(struct sp_check *check, const struct sp_record *record, json_t *object, const json_t *holder) {
+    const json_t *where = json_object_get(holder, "url@");
+    check->out_of_memory |= json_object_set(object, "ca@", (json_t *)where) < 0;
+    sp_check_file(check, sp_record_field(record, "ca"), object, system_authorities(), at(check, holder, "url"));
+}
+
+static void check_own_certificate(struct sp_check *check, const json_t *object) {
+    if (json_object_get(object, "certificate") && !gives(check, object, "key"))
+        sp_check_error(check, at(check, object, "certificate"), "`certificate` needs `key`, its private key");
+    if (json_object_get(object, "key") && !gives(check, object, "certificate"))
+        sp_check_error(check, at(check, object, "key"), "`key` needs `certificate`, the certificate it belongs to");
+}
+
+static void check_redis_tls(struct sp_check *check, json_t *redis) {
+    static const char *const keys[] = {"ca", "server_name", "certificate", "key"};
+    const char *url = text_of(redis, "url");
+    bool secured = url && strncmp(url, "rediss://", 9) == 0;
+    check_own_certificate(check, redis);
+    for (size_t i = 0; i < SP_COUNT(keys) && url && !secured; i++)
+        if (json_object_get(redis, keys[i]))
+            sp_check_error(check, at(check, redis, keys[i]), "`%s` is for rediss:// URLs; use one, or remove it", keys[i]);
+    if (secured && !gives(check, redis, "ca"))
+        trust_system(check, sp_record_field(&sp_config_record, "redis")->record, redis, redis);
 }
 
 static void check_redis(struct sp_check *check, const json_t *root) {
-    const json_t *redis = json_object_get(root, "redis");
+    json_t *redis = json_object_get(root, "redis");
+    if (redis)
+        check_redis_tls(check, redis);
     check_one_of(check, redis, "password_file");
     if (json_object_get(redis, "username") && !gives(check, redis, "password_file") && !gives(check, redis, "credential"))
         sp_check_error(check, at(check, redis, "username"), "`username` needs `password_file` or `credential`");
@@ -157,29 +200,6 @@ static void check_limit(struct sp_check *check, const json_t *root, const json_t
         sp_check_error(check, at(check, limit, "by"), "`by`: global stands alone; one bucket for all cannot also be one for each");
 }
 
-/* The authorities this machine knows, where its administrators keep them: the workers cannot read files. */
-static const char *system_authorities(void) {
-    static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"};
-    for (size_t i = 0; i < SP_COUNT(bundles); i++)
-        if (access(bundles[i], R_OK) == 0)
-            return bundles[i];
-    return bundles[0]; /* said to be unreadable, which is what is to be mended */
-}
-
-/* Where no `ca` is given: as if the system's had been, at the place of the URL that needs it. */
-static void trust_system(struct sp_check *check, const struct sp_record *record, json_t *object, const json_t *holder) {
-    const json_t *where = json_object_get(holder, "url@");
-    check->out_of_memory |= json_object_set(object, "ca@", (json_t *)where) < 0;
-    sp_check_file(check, sp_record_field(record, "ca"), object, system_authorities(), at(check, holder, "url"));
-}
-
-static void check_own_certificate(struct sp_check *check, const json_t *object) {
-    if (json_object_get(object, "certificate") && !gives(check, object, "key"))
-        sp_check_error(check, at(check, object, "certificate"), "`certificate` needs `key`, its private key");
-    if (json_object_get(object, "key") && !gives(check, object, "certificate"))
-        sp_check_error(check, at(check, object, "key"), "`key` needs `certificate`, the certificate it belongs to");
-}
-
 static void check_pool_tls(struct sp_check *check, json_t *pool) {
     json_t *servers = json_object_get(pool, "servers"), *tls = json_object_get(pool, "tls"), *secured = NULL;
     for (size_t i = json_array_size(servers); i-- > 0;) {
@@ -210,9 +230,9 @@ static void check_admin(struct sp_check *check, const json_t *root) {
     if (json_object_size(json_object_get(admin, "groups")) > 0 && !gives(check, admin, "socket"))
         sp_check_error(check, at(check, admin, "groups"), "`groups` needs `socket`, which is what their members may use");
     const char *path = text_of(admin, "socket");
-    if (path && strlen(path) > SOCKET_PATH_MAX)
+    if (path && strlen(path) > SP_SOCKET_PATH_MAX)
         sp_check_error(check, at(check, admin, "socket"),
-                       "`socket`: %s is longer than the %d bytes a Unix socket's path may have; shorten it", path, SOCKET_PATH_MAX);
+                       "`socket`: %s is longer than the %d bytes a Unix socket's path may have; shorten it", path, SP_SOCKET_PATH_MAX);
 }
 
 /* ---- Routes ---- */

@@ -7,12 +7,20 @@
 
 int sp_finish_redis(struct sp_vault *vault, void *object) {
     struct sp_redis_config *redis = object;
+    struct sp_span text = sp_span_text(redis->url.text);
     struct sp_url url;
-    if (sp_check_redis_url(sp_span_text(redis->url.text)) || sp_url_parse(sp_span_text(redis->url.text), &url))
+    if (sp_check_redis_url(text))
+        return -EINVAL;
+    if (sp_span_starts(text, SP_SPAN("unix://"))) {
+        redis->unix_path = redis->url.text + sizeof "unix://" - 1;
+        return 0;
+    }
+    if (sp_url_parse(text, &url))
         return -EINVAL;
     uint64_t database = 0;
     if (url.path.len > 1 && !sp_span_u64(sp_span_from(url.path, 1), &database))
         return -EINVAL;
+    redis->tls = sp_span_eq(url.scheme, SP_SPAN("rediss"));
     redis->host = sp_vault_text(vault, url.host);
     redis->port = url.port;
     redis->database = (unsigned)database;

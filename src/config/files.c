@@ -37,7 +37,7 @@ int sp_read_file(const char *path, size_t max, unsigned *ret_mode, char **ret, s
     if (status.st_size < 0 || (uint64_t)status.st_size > max)
         return -EFBIG;
     char *bytes = calloc(1, max + 2); /* the size that was stated may have grown since */
-    size_t len;
+    size_t len = 0;
     if (!bytes)
         return -ENOMEM;
     int failed = read_all(fd, bytes, max + 1, &len);

@@ -90,17 +90,24 @@ const char *sp_check_metrics_address(struct sp_span text) {
     return sp_is_loopback(host) ? NULL : "metrics are plain HTTP and stay on this machine; use a loopback address such as 127.0.0.1:9464";
 }
 
+static const char *check_socket_url(struct sp_span path) {
+    for (size_t i = 0; i < path.len; i++)
+        if (path.at[i] < 0x20 || path.at[i] == 0x7f)
+            return "the path of a socket holds no control characters";
+    if (path.len < 2 || path.at[0] != '/')
+        return "expected unix:///path, such as unix:///run/redis/redis.sock";
+    return path.len <= SP_SOCKET_PATH_MAX ? NULL : "the path of a Unix socket has at most 107 bytes";
+}
+
 const char *sp_check_redis_url(struct sp_span text) {
-    if (sp_span_starts(text, SP_SPAN("rediss://")))
-        return "`rediss://` is not yet supported; use redis://host:port";
     if (sp_span_starts(text, SP_SPAN("unix://")))
-        return "`unix://` is not yet supported; use redis://host:port";
+        return check_socket_url(sp_span_from(text, sizeof "unix://" - 1));
     struct sp_url url;
     const char *problem = sp_url_parse(text, &url);
     if (problem)
         return memmem(text.at, text.len, "@", 1) ? "names and passwords do not belong in the URL; use username and password_file" : problem;
-    if (!sp_span_eq(url.scheme, SP_SPAN("redis")) || url.port == 0)
-        return "expected redis://host:port or redis://host:port/database";
+    if ((!sp_span_eq(url.scheme, SP_SPAN("redis")) && !sp_span_eq(url.scheme, SP_SPAN("rediss"))) || url.port == 0)
+        return "expected redis://host:port, rediss://host:port, either with /database, or unix:///path";
     if (!sp_is_literal_or_localhost(url.host))
         return "a host name is not yet supported here; use an address or localhost";
     uint64_t database;

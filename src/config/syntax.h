@@ -16,6 +16,7 @@ const char *sp_url_parse(struct sp_span text, struct sp_url *ret) SP_MUST_USE;
 
 bool sp_is_http_url(struct sp_span text); /* begins like one */
 bool sp_is_host(struct sp_span host, bool bracketed); /* a name, an IPv4 address; an IPv6 address when bracketed */
+#define SP_SOCKET_PATH_MAX 107 /* sun_path less its NUL, unix(7) */
 bool sp_is_literal_or_localhost(struct sp_span host); /* needs no resolver */
 bool sp_is_loopback(struct sp_span host);
 /* "host:port" or "[v6]:port", borrowed. -EINVAL. */

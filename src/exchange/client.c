@@ -47,6 +47,9 @@ static void time_out(struct sp_timer *timer) {
         sp_client_close(client, true);
         break;
     case SP_CLIENT_HANDSHAKE:
+        sp_service_count(client->service, SP_COUNTER_HANDSHAKES_FAILED, 1);
+        sp_client_close(client, true);
+        break;
     case SP_CLIENT_DISCARD:
         sp_client_close(client, true);
         break;
@@ -64,6 +67,7 @@ static void time_out(struct sp_timer *timer) {
 static void free_client(struct sp_deferred *deferred) {
     struct sp_client *client = SP_CONTAINER(deferred, struct sp_client, free);
     struct sp_service *service = client->service;
+    sp_traffic_leave(service->parts.traffic, client->listener_slot, client->facts.address.bytes);
     sp_buffer_free(&client->in);
     sp_buffer_free(&client->out);
     sp_auth_memory_clear(&client->auth);
@@ -81,8 +85,6 @@ static void forget(struct sp_client *client) {
     sp_list_remove(&client->node);
     if (client->exchange)
         sp_exchange_client_left(client->exchange);
-    sp_traffic_leave(service->parts.traffic, client->listener_slot, client->facts.address.bytes);
-    sp_defer(service->parts.loop, &client->free);
 }
 
 void sp_client_close(struct sp_client *client, bool abort) {
@@ -91,11 +93,13 @@ void sp_client_close(struct sp_client *client, bool abort) {
     /* Closed before the exchange hears of it, so that whatever it still says goes nowhere. */
     sp_transport_close(sp_take(client->transport), abort);
     forget(client);
+    sp_defer(client->service->parts.loop, &client->free);
 }
 
-/* After a last answer while the client may still be sending: the answer must arrive before any reset. */
+/* After a last answer while the client may still be sending: the answer must arrive before any reset. Until the socket is closed it counts
+ * against the caps. */
 static void close_after_answer(struct sp_client *client) {
-    sp_transport_linger(sp_take(client->transport));
+    sp_transport_linger(sp_take(client->transport), &client->free);
     forget(client);
 }
 

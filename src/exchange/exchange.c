@@ -149,7 +149,7 @@ static uint64_t next_time_out(const struct sp_exchange *x) {
     if (!x->route)
         return x->progress_ms + 60000;
     uint64_t total = x->started_us / 1000 + x->route->total_timeout_ms;
-    bool waits_for_answer = x->forwarded_us && !x->answer_begun && x->body.complete;
+    bool waits_for_answer = x->forwarded_us && !x->answered && x->body.complete;
     uint64_t quiet = waits_for_answer ? sp_max(x->forwarded_us / 1000, x->progress_ms) + x->route->first_byte_timeout_ms
                                       : x->progress_ms + x->route->idle_timeout_ms;
     return sp_min(total, quiet);
@@ -174,7 +174,7 @@ static void time_out(struct sp_timer *timer) {
         sp_exchange_end(x, NULL);
     } else if (x->body.waits_for_memory) {
         sp_exchange_refuse(x, 503, "memory budget spent");
-    } else if (!x->body.complete) {
+    } else if (!x->body.complete && (!x->backend || sp_body_wants(x))) { /* else the server does not take what the client would send */
         sp_exchange_refuse(x, 408, "request too slow");
     } else {
         if (x->backend)

@@ -167,6 +167,7 @@ struct sp_exchange {
 
     struct sp_http_scan scan;             /* relay */
     struct sp_http_body answer;
+    unsigned interim_answers;             /* 1xx */
     bool answer_begun;                    /* a byte came from the backend in this try */
     bool answered;                        /* a head went to the client */
     bool answer_whole;

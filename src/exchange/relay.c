@@ -7,6 +7,9 @@
 /* A server and a client that are both fast must not keep the others waiting: about half a megabyte at a time. */
 enum { ROUNDS_PER_TURN = 8 };
 
+/* One 100 and a few 102 or 103 are all that anybody sends before the answer. */
+enum { INTERIM_ANSWERS_MAX = 16 };
+
 static enum sp_stage_answer bad_answer(struct sp_exchange *x, const char *reason) {
     x->answer_begun = true; /* whatever it was, it was an answer: no second try */
     return sp_forward_failed(x, 502, reason);
@@ -59,8 +62,11 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
         return bad_answer(x, "backend switched protocols unasked");
     *input = sp_span_from(*input, head_len);
     x->scan = (struct sp_http_scan){0};
-    if (response.status < 200)
-        return SP_STAGE_WAIT; /* RFC 9110 §15.2: interim answers are for us; the client got its 100 from us */
+    if (response.status < 200) { /* RFC 9110 §15.2: interim answers are for us; the client got its 100 from us */
+        if (++x->interim_answers > INTERIM_ANSWERS_MAX)
+            return bad_answer(x, "backend sent too many interim answers");
+        return SP_STAGE_WAIT;
+    }
     sp_http_body_begin(&x->answer, response.framing, response.content_length);
     x->backend_keeps = response.keep_alive && response.framing != SP_FRAMING_CLOSE;
     x->answer_whole = response.framing == SP_FRAMING_NONE;
@@ -162,7 +168,8 @@ static enum sp_stage_answer pump_answer(struct sp_exchange *x) {
             break;
         if (answer != SP_STAGE_NEXT)
             return answer;
-        sp_exchange_progress(x);
+        if (x->answered) /* before, first_byte runs: a head that comes drop by drop is no answer */
+            sp_exchange_progress(x);
     }
     return SP_STAGE_WAIT;
 }

@@ -90,7 +90,7 @@ void sp_service_cut_key(struct sp_service *service, struct sp_span key_id) {
         sp_exchange_cut(sp_list_entry(doomed.next, struct sp_exchange, node));
 }
 
-bool sp_service_idle(const struct sp_service *service) { return sp_list_empty(&service->client_list) && service->exchanges.live == 0; }
+bool sp_service_idle(const struct sp_service *service) { return service->clients.live == 0 && service->exchanges.live == 0; }
 
 void sp_service_freed(struct sp_service *service) {
     if (service->draining && sp_service_idle(service))

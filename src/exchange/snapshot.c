@@ -3,6 +3,11 @@
 
 #include <errno.h>
 
+static int redis_tls(const struct sp_redis_config *redis, const struct sp_tls_signer *signer, char **ret_error, struct sp_tls_client **ret) {
+    const char *name = redis->tls_client.server_name ? redis->tls_client.server_name : redis->host;
+    return sp_tls_client_new(&redis->tls_client, name, NULL, signer, ret_error, ret);
+}
+
 int sp_snapshot_new(struct sp_config *config, const struct sp_tls_signer *signer, struct sp_tls_tickets *tickets, char **ret_error,
                     struct sp_snapshot **ret) {
     struct sp_snapshot *snapshot = calloc(1, sizeof *snapshot);
@@ -21,6 +26,8 @@ int sp_snapshot_new(struct sp_config *config, const struct sp_tls_signer *signer
     }
     if (!error)
         error = sp_upstream_tls_new(config, signer, ret_error, &snapshot->upstream_tls);
+    if (!error && config->redis && config->redis->tls)
+        error = redis_tls(config->redis, signer, ret_error, &snapshot->redis_tls);
     if (error) {
         sp_snapshot_unref(snapshot);
         return error;
@@ -40,6 +47,7 @@ void sp_snapshot_unref(struct sp_snapshot *snapshot) {
     for (unsigned i = 0; i < SP_LISTENERS_MAX; i++)
         sp_tls_server_unref(snapshot->tls[i]);
     sp_upstream_tls_free(snapshot->upstream_tls);
+    sp_tls_client_unref(snapshot->redis_tls);
     sp_identity_unref(snapshot->identity);
     sp_config_unref(snapshot->config);
     free(snapshot);

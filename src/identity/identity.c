@@ -35,7 +35,7 @@ static int read_key_set(struct sp_issuer *issuer, char **ret_error) {
     const char *at = where(&config->jwks, &config->issuer), *name = config->jwks.text ? config->jwks.text : "jwks";
     _cleanup_(sp_free_pointer) char *wrong = NULL;
     struct sp_key_set *set = NULL;
-    uint64_t stamp;
+    uint64_t stamp = 0;
     int r = sp_key_set_parse(sp_span_text(config->jwks_json), config->algorithms, &wrong, &set);
     if (r == -EINVAL)
         return explain(ret_error, "%s: %s: %s", at, name, wrong);

@@ -41,6 +41,10 @@ enum sp_auth_verdict sp_introspection_read(const struct sp_identity *identity, u
     if (!is_access_token(claims))
         return refuse(ret_reason, "type");
 
+    /* Without a user the client speaks for itself, and a JWT would say so in sub (RFC 9068 §2.2). */
+    if (!json_object_get(claims, "sub") && strcmp(issuer->config->claims.subject, "sub") == 0 &&
+        json_object_set(claims, "sub", json_object_get(claims, "client_id")) < 0)
+        return refuse(ret_reason, "subject");
     struct sp_principal like = {.kind = SP_CREDENTIAL_OPAQUE, .issuer = issuer->name};
     enum sp_auth_verdict verdict = sp_claims_check_answer(issuer->config, claims, now_s, &like.expires_at_s, ret_reason);
     if (verdict != SP_AUTH_OK)

@@ -8,6 +8,9 @@
 #define C (1u << SP_ROLE_CONTROL)
 #define ONLY(type) sizeof(type), sizeof(type)
 #define TEXT(type) sizeof(type), sizeof(type) + SP_SENTENCE_MAX
+#define REVOKED_KEYS \
+    sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key), \
+        sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key)
 #define NOTHING 0, 0
 
 const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
@@ -31,12 +34,12 @@ const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
     {SP_MSG_STATUS, "status", S, C, sizeof(struct sp_msg_status),
      sizeof(struct sp_msg_status) + SP_PROCESSES_MAX * sizeof(struct sp_msg_process), 0, 0},
     {SP_MSG_LOG_LEVEL, "log level", S, W | C, ONLY(struct sp_msg_log_level), 0, 0},
-    {SP_MSG_REVOKED, "revoked keys", S | W, S | W, sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key),
-     sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key), 0, 0},
+    {SP_MSG_REVOKED, "revoked keys", S, W, REVOKED_KEYS, 0, 0},
+    {SP_MSG_REVOKED_ELSEWHERE, "keys revoked elsewhere", W, S, REVOKED_KEYS, 0, 0},
     {SP_MSG_KEY_SET, "key set", C, W, ONLY(struct sp_msg_key_set), 0, 1},
     {SP_MSG_KEY_WANTED, "key wanted", W, C, ONLY(struct sp_msg_key_wanted), 0, 0},
     {SP_MSG_KEY_ANSWER, "key answer", C, W, ONLY(struct sp_msg_key_answer), 0, 0},
-    {SP_MSG_INTROSPECT, "introspect", W, C, sizeof(struct sp_msg_introspect) + 1, sizeof(struct sp_msg_introspect) + SP_INTROSPECT_TOKEN_MAX, 0, 0},
+    {SP_MSG_INTROSPECT, "introspect", W, C, sizeof(struct sp_msg_introspect), sizeof(struct sp_msg_introspect) + SP_INTROSPECT_TOKEN_MAX, 0, 0},
     {SP_MSG_INTROSPECTION, "introspection", C, W, sizeof(struct sp_msg_introspection), SP_MESSAGE_MAX - sizeof(struct sp_frame_header), 0, 0},
 };
 

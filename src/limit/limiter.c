@@ -212,14 +212,14 @@ void sp_limiter_free(struct sp_limiter *limiter) {
     free(limiter);
 }
 
-int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config) {
+int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config, struct sp_tls_client *redis_tls) {
     struct sp_config *old = limiter->config;
     uint64_t now_us = sp_clock_us();
     limiter->config = sp_config_ref(config);
     enum sp_local_space space = config->redis ? SP_SPACE_SHARE : SP_SPACE_LOCAL;
     for (size_t i = 0; i < config->n_limits; i++)
         publish(limiter, space, &config->limits[i], config->generation, now_us);
-    int r = sp_redis_store_configure(limiter->redis, config);
+    int r = sp_redis_store_configure(limiter->redis, config, redis_tls);
     sp_revocation_feed_configure(limiter->feed, config);
     sp_config_unref(old);
     return r;

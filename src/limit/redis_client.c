@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
-#include <sallyport/net.h>
 #include <stdio.h>
 
 #include "breaker.h"
@@ -34,7 +33,8 @@ struct sp_redis {
     struct sp_loop *loop;
     const struct sp_redis_config *config;
     struct sp_address address;
-    uint64_t identity; /* of where, who and which database */
+    uint64_t place, user; /* where and which database; who, with which password */
+    struct sp_tls_client *tls;
     enum state state;
     struct sp_transport *transport;
     struct sp_resp *resp;
@@ -47,8 +47,8 @@ struct sp_redis {
     struct sp_breaker breaker;
     bool asked_info; /* CONFIG was not permitted: asked INFO instead */
     uint64_t timeouts, errors, reconnects;
-    char problem[160];
-    char eviction[160]; /* a problem that stays while connected */
+    char problem[SP_LIMITER_PROBLEM_MAX];
+    char eviction[SP_LIMITER_PROBLEM_MAX]; /* a problem that stays while connected */
 };
 
 static void lose(struct sp_redis *redis);
@@ -57,10 +57,10 @@ static void try_later(struct sp_redis *redis);
 /* ---- Problems ---- */
 
 /* One sentence. What Redis said is cut short and made printable: it may be anything. */
-static void note(char problem[160], const char *what, struct sp_span detail) {
-    int n = snprintf(problem, 160, "%s%s", what, detail.len ? ": " : "");
-    size_t at = sp_min((size_t)sp_max(n, 0), (size_t)159);
-    for (size_t i = 0; i < detail.len && at < 159; i++)
+static void note(char problem[SP_LIMITER_PROBLEM_MAX], const char *what, struct sp_span detail) {
+    int n = snprintf(problem, SP_LIMITER_PROBLEM_MAX, "%s%s", what, detail.len ? ": " : "");
+    size_t at = sp_min((size_t)sp_max(n, 0), (size_t)SP_LIMITER_PROBLEM_MAX - 1);
+    for (size_t i = 0; i < detail.len && at < SP_LIMITER_PROBLEM_MAX - 1; i++)
         problem[at++] = detail.at[i] >= ' ' && detail.at[i] <= '~' ? detail.at[i] : '?';
     problem[at] = 0;
 }
@@ -135,16 +135,20 @@ int sp_redis_load_script(struct sp_redis *redis) {
     return send_own(redis, &redis->reload, GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", sp_token_bucket_script}, 3);
 }
 
+static int authenticate(struct sp_redis *redis) {
+    const struct sp_redis_config *config = redis->config;
+    struct own_command *own = &redis->own[GREET_AUTH];
+    if (config->username)
+        return send_own(redis, own, GREET_AUTH, (const char *const[]){"AUTH", config->username, config->password}, 3);
+    return send_own(redis, own, GREET_AUTH, (const char *const[]){"AUTH", config->password}, 2);
+}
+
 static int greet(struct sp_redis *redis) {
     const struct sp_redis_config *config = redis->config;
     struct own_command *own = redis->own;
     char database[16];
     (void)snprintf(database, sizeof database, "%u", config->database);
-    int r = 0;
-    if (config->password && config->username)
-        r = send_own(redis, &own[GREET_AUTH], GREET_AUTH, (const char *const[]){"AUTH", config->username, config->password}, 3);
-    else if (config->password)
-        r = send_own(redis, &own[GREET_AUTH], GREET_AUTH, (const char *const[]){"AUTH", config->password}, 2);
+    int r = config->password ? authenticate(redis) : 0;
     if (r == 0 && config->database)
         r = send_own(redis, &own[GREET_SELECT], GREET_SELECT, (const char *const[]){"SELECT", database}, 2);
     if (r == 0)
@@ -228,7 +232,9 @@ static void own_replied(struct sp_redis_command *command, const struct sp_resp_r
     bool refused = reply->value.type == SP_RESP_ERROR;
     switch (own->what) {
     case GREET_AUTH:
-        if (refused)
+        if (refused && redis->state == STATE_READY) /* Redis goes on with who we were, and so do decisions */
+            note(redis->problem, "Redis refused the new user or password, and is still used with the old one", reply->value.text);
+        else if (refused)
             broken(redis, "Redis refused the user or password", reply->value.text);
         break;
     case GREET_SELECT:
@@ -344,7 +350,7 @@ static void open_connection(struct sp_redis *redis) {
     sp_timer_start(redis->loop, &redis->timer, sp_max(GREETING_MS, redis->config->deadline_ms));
     int r = sp_resp_new(&redis->resp);
     if (r == 0)
-        r = sp_transport_connect(redis->loop, redis->config->unix_path ? NULL : &redis->address, redis->config->unix_path, NULL,
+        r = sp_transport_connect(redis->loop, redis->config->unix_path ? NULL : &redis->address, redis->config->unix_path, redis->tls,
                                  transport_ready, redis, &redis->transport);
     if (r == 0)
         r = greet(redis);
@@ -399,24 +405,32 @@ void sp_redis_free(struct sp_redis *redis) {
     if (!redis)
         return;
     disconnect(redis);
+    sp_tls_client_unref(redis->tls);
     sp_turn_end_remove(&redis->turn_end);
     sp_buffer_free(&redis->out);
     free(redis);
 }
 
-static uint64_t identity_of(const struct sp_redis_config *config) {
-    static const struct sp_hash_key key = {0};
+static const struct sp_hash_key no_secret = {0};
+
+static uint64_t place_of(const struct sp_redis_config *config) {
     const uint64_t parts[] = {
-        sp_hash_span(&key, sp_span_text(config->host)),
-        sp_hash_span(&key, sp_span_text(config->unix_path)),
-        sp_hash_span(&key, sp_span_text(config->username)),
-        sp_hash_span(&key, sp_span_text(config->password)),
+        sp_hash_span(&no_secret, sp_span_text(config->host)),
+        sp_hash_span(&no_secret, sp_span_text(config->unix_path)),
         config->port,
         config->database,
-        config->tls,
         config->unix_path != NULL,
     };
-    return sp_hash(&key, parts, sizeof parts);
+    return sp_hash(&no_secret, parts, sizeof parts);
+}
+
+static uint64_t user_of(const struct sp_redis_config *config) {
+    const uint64_t parts[] = {
+        sp_hash_span(&no_secret, sp_span_text(config->username)),
+        sp_hash_span(&no_secret, sp_span_text(config->password)),
+        config->password != NULL,
+    };
+    return sp_hash(&no_secret, parts, sizeof parts);
 }
 
 static int find_address(const struct sp_redis_config *config, struct sp_address *ret) {
@@ -429,19 +443,35 @@ static int find_address(const struct sp_redis_config *config, struct sp_address 
     return sp_address_parse(host, ret->bytes) ? 0 : -EINVAL;
 }
 
-int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config) {
-    uint64_t identity = config ? identity_of(config) : 0;
+/* Whether the connection that is there, or is being made, is the one that is wanted, or could be made so. */
+static bool stay(struct sp_redis *redis, uint64_t place, uint64_t user, const struct sp_tls_client *tls) {
+    if (redis->state == STATE_OFF || place != redis->place || !sp_tls_client_same(redis->tls, tls))
+        return false;
+    if (user == redis->user)
+        return true;
+    return redis->state == STATE_READY && redis->config->password && !redis->own[GREET_AUTH].sent && authenticate(redis) == 0;
+}
+
+int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config, struct sp_tls_client *tls) {
+    uint64_t place = config ? place_of(config) : 0, user = config ? user_of(config) : 0;
     redis->config = config;
-    if (config && redis->state != STATE_OFF && identity == redis->identity)
+    bool stays = config && stay(redis, place, user, tls);
+    redis->place = place;
+    redis->user = user;
+    if (stays)
         return 0;
     disconnect(redis);
-    redis->identity = identity;
+    sp_tls_client_unref(redis->tls);
+    redis->tls = tls ? sp_tls_client_ref(tls) : NULL;
     if (!config)
         return 0;
-    int r = config->tls ? -EOPNOTSUPP : find_address(config, &redis->address);
+    if (config->tls != (tls != NULL)) {
+        note(redis->problem, "there is no TLS for Redis", sp_span(NULL, 0));
+        return -EINVAL;
+    }
+    int r = find_address(config, &redis->address);
     if (r < 0) {
-        note(redis->problem, r == -EINVAL ? "the Redis host is neither an address nor localhost" : "Redis over TLS is not supported",
-             sp_span(NULL, 0));
+        note(redis->problem, "the Redis host is neither an address nor localhost", sp_span(NULL, 0));
         return r;
     }
     open_connection(redis);

@@ -6,6 +6,7 @@
 #include <sallyport/config.h>
 #include <sallyport/limit.h>
 #include <sallyport/loop.h>
+#include <sallyport/net.h>
 
 #include "resp.h"
 
@@ -21,9 +22,11 @@ struct sp_redis_command {
 int sp_redis_new(struct sp_loop *loop, struct sp_redis **ret) SP_MUST_USE;
 /* Commands under way are told that the connection broke. */
 void sp_redis_free(struct sp_redis *redis); /* takes NULL */
-/* Borrowed until the next call. NULL: no Redis. Reconnects only if where, who or which database changed. -EINVAL: the host is neither an
- * address nor "localhost"; -EOPNOTSUPP: TLS; both leave it unconnected with a problem to show. */
-int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config) SP_MUST_USE;
+/* Config is borrowed until the next call, tls (for rediss://, else NULL) is referred to. config NULL: no Redis. Reconnects only if where,
+ * which database or what TLS is made of changed; to another user or password it changes on the connection that is there, and stays who it
+ * was when Redis refuses them. -EINVAL: the host is neither an address nor "localhost", or there is no TLS for rediss://: unconnected, with
+ * a problem to show. */
+int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config, struct sp_tls_client *tls) SP_MUST_USE;
 
 /* Whether asking makes sense: connected or about to be, and the breaker closed. */
 bool sp_redis_usable(const struct sp_redis *redis);

@@ -360,9 +360,9 @@ void sp_redis_store_free(struct sp_redis_store *store) {
     free(store);
 }
 
-int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_config *config) {
+int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_config *config, struct sp_tls_client *tls) {
     store->config = config;
-    return sp_redis_configure(store->redis, config->redis);
+    return sp_redis_configure(store->redis, config->redis, tls);
 }
 
 struct sp_redis *sp_redis_store_client(struct sp_redis_store *store) { return store->redis; }

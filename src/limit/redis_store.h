@@ -23,7 +23,7 @@ int sp_redis_store_new(struct sp_loop *loop, sp_redis_answered *answered, void *
 /* Requests under way are forgotten without a call. */
 void sp_redis_store_free(struct sp_redis_store *store); /* takes NULL */
 /* Borrowed until the next call. As sp_redis_configure(). */
-int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_config *config) SP_MUST_USE;
+int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_config *config, struct sp_tls_client *tls) SP_MUST_USE;
 /* 0: `answered` will be called once, unless cancelled. -errno: Redis is not to be asked now. */
 int sp_redis_store_ask(struct sp_redis_store *store, struct sp_limit_request *request) SP_MUST_USE;
 void sp_redis_store_cancel(struct sp_redis_store *store, struct sp_limit_request *request);

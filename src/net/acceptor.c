@@ -4,10 +4,12 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <sallyport/net.h>
+#include "proxied.h"
 
 #define BATCH_MAX 64  /* per turn, so that a storm of newcomers cannot starve those already here */
 #define PAUSE_MS  100 /* out of descriptors or memory: let some connections end */
+
+#define TELL_EVERY_MS 1000 /* what one proxy does wrong it does to every connection */
 
 struct sp_acceptor {
     struct sp_watch watch;
@@ -20,6 +22,8 @@ struct sp_acceptor {
     uint64_t last_ms; /* when the last batch was filled */
     uint64_t refused;
     bool told; /* that descriptors have run out */
+    struct sp_proxied proxied;
+    uint64_t told_proxy_ms; /* when a proxy's mistake was last logged */
     struct sp_config *config;
     const struct sp_listener_config *listener; /* of `config`; NULL: nobody is let in yet */
     struct sp_timer pause;
@@ -32,16 +36,50 @@ static bool allowed(const struct sp_listener_config *listener, const struct sp_a
     return listener->allow.count == 0 || sp_cidrs_contain(&listener->allow, peer->bytes);
 }
 
-static void take_in(struct sp_acceptor *acceptor, int fd, const struct sp_address *peer) {
+static void refuse(struct sp_acceptor *acceptor, int fd) {
+    acceptor->refused++;
+    close(fd);
+}
+
+/* `client` is who the caps, allow and deny are about. */
+static void take_in(struct sp_acceptor *acceptor, int fd, const struct sp_address *client) {
     const struct sp_listener_config *listener = acceptor->listener;
-    if (!listener || !allowed(listener, peer) ||
-        sp_traffic_enter(acceptor->traffic, acceptor->listener_slot, peer->bytes, listener->max_connections,
+    if (!listener || !allowed(listener, client) ||
+        sp_traffic_enter(acceptor->traffic, acceptor->listener_slot, client->bytes, listener->max_connections,
                          listener->max_connections_per_address) != SP_TRAFFIC_OK) {
-        acceptor->refused++;
-        close(fd);
+        refuse(acceptor, fd);
         return;
     }
-    acceptor->accepted(acceptor->owner, acceptor->listener_slot, fd, peer);
+    acceptor->accepted(acceptor->owner, acceptor->listener_slot, fd, client);
+}
+
+/* ---- Through a load balancer ---- */
+
+static void proxied_arrived(struct sp_proxied *proxied, int fd, const struct sp_address *client) {
+    take_in(SP_CONTAINER(proxied, struct sp_acceptor, proxied), fd, client);
+}
+
+static void proxied_refused(struct sp_proxied *proxied, const struct sp_address *proxy, const char *why) {
+    struct sp_acceptor *acceptor = SP_CONTAINER(proxied, struct sp_acceptor, proxied);
+    uint64_t now = sp_loop_now_ms(acceptor->loop);
+    acceptor->refused++;
+    if (acceptor->told_proxy_ms && now - acceptor->told_proxy_ms < TELL_EVERY_MS)
+        return;
+    acceptor->told_proxy_ms = now;
+    char text[SP_ADDRESS_TEXT_MAX];
+    sp_address_text(proxy->bytes, text);
+    sp_info("a connection from the trusted proxy %s is refused: %s", text, why);
+}
+
+/* Who stands at the door: a client, or a proxy that speaks for one. */
+static void look_at(struct sp_acceptor *acceptor, int fd, const struct sp_address *peer) {
+    const struct sp_listener_config *listener = acceptor->listener;
+    if (!listener || !listener->proxy_protocol)
+        take_in(acceptor, fd, peer);
+    else if (sp_cidrs_contain(&listener->trusted_proxies, peer->bytes))
+        sp_proxied_add(&acceptor->proxied, fd, peer, listener->handshake_timeout_ms);
+    else
+        refuse(acceptor, fd);
 }
 
 static void pause_accepting(struct sp_acceptor *acceptor, int error) {
@@ -74,7 +112,7 @@ static int accept_one(struct sp_acceptor *acceptor) {
     acceptor->told = false;
     struct sp_address peer;
     sp_address_from_sockaddr((const struct sockaddr *)&name, &peer);
-    take_in(acceptor, fd, &peer);
+    look_at(acceptor, fd, &peer);
     return 1;
 }
 
@@ -118,6 +156,9 @@ int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct
     acceptor->watch.ready = acceptor_ready;
     acceptor->pause.fire = resume;
     acceptor->freeing.run = acceptor_release;
+    acceptor->proxied.arrived = proxied_arrived;
+    acceptor->proxied.refused = proxied_refused;
+    sp_proxied_init(&acceptor->proxied, loop);
     sp_list_init(&acceptor->pause.node);
     sp_list_init(&acceptor->freeing.node);
     int r = start(acceptor);
@@ -139,6 +180,7 @@ uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor) { return accept
 void sp_acceptor_stop(struct sp_acceptor *acceptor) {
     sp_timer_stop(&acceptor->pause);
     sp_watch_stop(acceptor->loop, &acceptor->watch);
+    sp_proxied_close(&acceptor->proxied);
     if (acceptor->watch.fd >= 0)
         close(acceptor->watch.fd);
     acceptor->watch.fd = -1;

@@ -31,7 +31,8 @@ void sp_transport_lingering(struct sp_transport *transport) {
     }
 }
 
-void sp_transport_linger(struct sp_transport *transport) {
+void sp_transport_linger(struct sp_transport *transport, struct sp_deferred *over) {
+    transport->over = over;
     if (transport->state != SP_TRANSPORT_OPEN) {
         sp_transport_drop(transport);
         return;

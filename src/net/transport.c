@@ -222,6 +222,14 @@ bool sp_transport_readable(const struct sp_transport *transport) {
     return transport->state == SP_TRANSPORT_OPEN && transport->kind->readable(transport);
 }
 
+bool sp_transport_silent(struct sp_transport *transport) {
+    char byte;
+    if (transport->state != SP_TRANSPORT_OPEN)
+        return false;
+    transport->readable = !transport->ended && !transport->recv_error; /* what epoll has not told yet counts */
+    return transport->kind->read(transport, &byte, 1) == SP_IO_AGAIN;
+}
+
 bool sp_transport_writable(const struct sp_transport *transport) { return transport->state == SP_TRANSPORT_OPEN && transport->writable; }
 
 const char *sp_transport_problem(const struct sp_transport *transport) { return transport->problem ? transport->problem : ""; }
@@ -244,6 +252,8 @@ void sp_transport_drop(struct sp_transport *transport) {
     close(transport->watch.fd);
     transport->watch.fd = -1;
     transport->state = SP_TRANSPORT_CLOSED;
+    if (transport->over)
+        sp_defer(transport->loop, sp_take(transport->over));
     sp_defer(transport->loop, &transport->freeing);
 }
 

@@ -201,7 +201,7 @@ static void process_message(void *owner, struct sp_channel *channel, enum sp_mes
         memcpy(&request, payload.at, sizeof request);
         sp_supervisor_admin(process->supervisor, &request);
         break;
-    case SP_MSG_REVOKED: sp_revoked_learn(process, payload); break;
+    case SP_MSG_REVOKED_ELSEWHERE: sp_revoked_learn(process, payload); break;
     default: sp_process_kill(process, SIGKILL, "it broke the message contract"); break;
     }
 }

@@ -132,7 +132,7 @@ static void on_revoked_elsewhere(void *owner, const struct sp_revocation *listed
     }
     if (message.head.count == 0)
         return;
-    int r = sp_child_send(worker->child, SP_MSG_REVOKED, &message, sizeof message.head + message.head.count * sizeof message.key[0]);
+    int r = sp_child_send(worker->child, SP_MSG_REVOKED_ELSEWHERE, &message, sizeof message.head + message.head.count * sizeof message.key[0]);
     if (r < 0)
         sp_error("cannot tell the supervisor which API keys are revoked: %s", strerror(-r));
 }
@@ -256,7 +256,7 @@ static void on_commit(void *owner, uint64_t generation) {
     struct sp_snapshot *snapshot = sp_take(worker->offered);
     int error = sp_upstreams_configure(worker->upstreams, snapshot->config, snapshot->upstream_tls);
     if (!error)
-        error = sp_limiter_configure(worker->limiter, snapshot->config);
+        error = sp_limiter_configure(worker->limiter, snapshot->config, snapshot->redis_tls);
     if (error) {
         /* All have agreed; one that cannot follow must not go on by other rules: it begins anew. */
         sp_error("cannot take configuration %llu into use: %s", (unsigned long long)generation, strerror(-error));

@@ -285,6 +285,20 @@ static bool claim(const struct sp_upstreams *upstreams, const struct sp_server_c
     return false;
 }
 
+/* The connection used last that is still as it was left: one that the server has closed, or on which it said something unasked, in this
+ * very turn of the loop must not get the next request, whose answer that would become. NULL: there is none. */
+static struct sp_backend *take_idle(struct sp_server *server) {
+    while (!sp_list_empty(&server->idle)) {
+        struct sp_backend *backend = sp_list_entry(server->idle.next, struct sp_backend, node);
+        if (sp_transport_silent(backend->transport)) {
+            sp_list_remove(&backend->node);
+            return backend;
+        }
+        sp_backend_close(backend, false);
+    }
+    return NULL;
+}
+
 /* Chooses a server and counts the request there. Other workers choose at the same instant: who finds itself one too many takes that back
  * and chooses anew, so that max_in_flight is never exceeded. */
 static struct sp_server *choose(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, uint64_t tried, unsigned *ret_index,
@@ -306,17 +320,16 @@ struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct
         return NULL;
     if (index < 64)
         tried->servers |= UINT64_C(1) << index;
-    if (!tried->fresh_only && !sp_list_empty(&server->idle)) {
-        struct sp_backend *backend = sp_list_entry(server->idle.next, struct sp_backend, node);
-        sp_list_remove(&backend->node);
+    struct sp_backend *backend = tried->fresh_only ? NULL : take_idle(server);
+    if (backend) {
         backend->reused = true;
         sp_transport_own(backend->transport, ready, owner);
         lend(backend, &pool->servers[index]);
         return backend;
     }
-    if (server->connections >= pool->connections)
+    if (server->connections >= pool->connections && !sp_list_empty(&server->idle))
         sp_backend_close(sp_list_entry(server->idle.prev, struct sp_backend, node), false);
-    struct sp_backend *backend = open_backend(server, pool, &pool->servers[index], ready, owner, ret_error);
+    backend = open_backend(server, pool, &pool->servers[index], ready, owner, ret_error);
     if (backend)
         return backend;
     sp_traffic_server_add(upstreams->traffic, pool->servers[index].slot, -1);

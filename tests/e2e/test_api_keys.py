@@ -92,11 +92,9 @@ def test_now_cuts_what_the_key_has_open_and_nothing_else(start):
     key, other = own_key(gateway), own_key(gateway, "other")
     client, held = open_stream(gateway, key, backend)
     unharmed, also_held = open_stream(gateway, other, backend, "/v1/other")
-    silent = behave.Held()
-    backend.on("/v1/silent", silent)
+    backend.on("/v1/silent", behave.never_answers)
     waiting = gateway.client()
     waiting.send_request("GET", "/v1/silent", key=key, headers={"X-Request-ID": "waiting"})
-    assert silent.asked.wait(5) if hasattr(silent, "asked") else True
     wait_until(lambda: any(request.path == "/v1/silent" for request in backend.requests), what="the second request arrived")
     assert gateway.ctl("revoke", key_id(key), "--now").returncode == 0
     assert is_cut(client)
@@ -122,6 +120,13 @@ def test_now_after_a_plain_revocation_still_cuts(start):
     client.close()
 
 
+def connects(gateway):
+    try:
+        return gateway.ask("GET", "/open/echo").status == 200
+    except OSError:
+        return False
+
+
 def kill_and_wait(gateway, role):
     before = gateway.pids(role)
     for pid in before:
@@ -129,7 +134,7 @@ def kill_and_wait(gateway, role):
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid, started=started: start_time(pid) != started, what=f"{role} {pid} is gone")
     wait_until(lambda: len(gateway.pids(role)) == len(before) and not set(gateway.pids(role)) & set(before), 10, f"a new {role}")
-    wait_until(gateway.is_ready, 10, "ready again")
+    wait_until(lambda: connects(gateway), 10, "it takes connections")
 
 
 @pytest.mark.parametrize("event", ["reload", "worker killed", "control killed"])

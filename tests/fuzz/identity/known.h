@@ -11,6 +11,7 @@
 #define KNOWN_SECRET_ISSUER "https://secret.test"
 #define KNOWN_CLAIMS                                                                                                                       \
     { "sub", "org_id", "realm.roles", "scope" }
+#define KNOWN_CACHE_S 30
 #define KNOWN_SECRET "0123456789abcdef0123456789abcdef"
 
 static struct sp_identity *known_identity(void) {
@@ -32,6 +33,7 @@ static struct sp_identity *known_identity(void) {
          .claims = KNOWN_CLAIMS,
          .leeway_s = 60,
          .max_token_age_s = 86400,
+         .introspection = {.url = "https://secret.test/introspect", .cache_s = KNOWN_CACHE_S},
          .types = {types, 2},
          .fingerprint = 2},
     };

@@ -382,7 +382,7 @@ static void the_log_level_is_taken_from_the_body(void **state) {
     assert_outcome(&answer, true, "done", 0);
 }
 
-static void revoke(struct fixture *fixture, const char *body, uint32_t now) {
+static void revoke_key(struct fixture *fixture, const char *body, uint32_t now) {
     unsigned before = fixture->acts;
     struct question question = begin(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/keys/AbCd1234/revoke", body, NULL, &answer);
     while (fixture->acts == before)
@@ -399,10 +399,10 @@ static void revoke(struct fixture *fixture, const char *body, uint32_t now) {
 
 static void a_key_is_revoked_by_the_id_in_the_path_now_or_with_what_it_has_open_left_alone(void **state) {
     struct fixture *fixture = *state;
-    revoke(fixture, "", 0);
-    revoke(fixture, "{}", 0);
-    revoke(fixture, "{\"now\":false}", 0);
-    revoke(fixture, "{\"now\":true}", 1);
+    revoke_key(fixture, "", 0);
+    revoke_key(fixture, "{}", 0);
+    revoke_key(fixture, "{\"now\":false}", 0);
+    revoke_key(fixture, "{\"now\":true}", 1);
 }
 
 static void a_key_is_not_revoked_by_anything_else(void **state) {

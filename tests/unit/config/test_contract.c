@@ -13,7 +13,7 @@ static const char contract[] = "version: 1\n"                                   
                                "      - chain: tls/fullchain.pem\n"                                                             /* 6 */
                                "        key: tls/privkey.pem\n"                                                                 /* 7 */
                                "        credential: NAME\n"                                                                     /* 8 */
-                               "    client_certificate: none\n"                                                                 /* 9 */
+                               "    client_certificate: optional\n"                                                             /* 9 */
                                "    client_ca: tls/clients-ca.pem\n"                                                            /* 10 */
                                "    protocols: [h2, http/1.1]\n"                                                                /* 11 */
                                "    max_connections: 20000\n"                                                                   /* 12 */
@@ -131,19 +131,15 @@ static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) 
                   "t:27:3: `sentinel` is not yet supported; remove it", "t:28:3: `cluster` is not yet supported; remove it",
                   "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:3: `ca` is not yet supported; remove it",
                   "t:33:3: `certificate` is not yet supported; remove it", "t:34:3: `key` is not yet supported; remove it",
-                  "t:42:11: `jwks`: a URL is not yet supported here; fetch the key set and give the file",
-                  "t:43:5: `ca` is not yet supported; remove it", "t:50:5: `introspection` is not yet supported; remove it",
                   "t:57:18: `models` other than [*] is not yet supported; remove it",
                   "t:58:64: `priority: low` is not yet supported; remove it (possible now: normal)",
                   "t:64:5: `tokens` is not yet supported; remove it", "t:65:5: `token_burst` is not yet supported; remove it",
                   "t:66:5: `concurrency` is not yet supported; remove it",
                   "t:67:11: `mode: leased` is not yet supported with `redis`; say strict",
                   "t:70:75: `tokens` is not yet supported; remove it",
-                  "t:71:59: `count: unauthorized` is not yet supported; remove it (possible now: all)",
                   "t:72:19: `by: model` is not yet supported; remove it (possible now: subject, tenant, key, address, route or global)",
                   "t:80:14: `url`: `h2c://` is not yet supported; use http:// or https://",
                   "t:89:5: `queue` is not yet supported; remove it", "t:92:1: `models` is not yet supported; remove it",
-                  "t:99:34: `authenticate: client_certificate` is not yet supported; remove it (possible now: none, jwt or api_key)",
                   "t:103:13: `models: body` is not yet supported; remove it (possible now: none)",
                   "t:109:5: `max_tokens` is not yet supported; remove it", "t:118:3: `audit` is not yet supported; remove it",
                   "t:120:1: `tracing` is not yet supported; remove it");
@@ -151,20 +147,12 @@ static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) 
 
 static void other_values_that_are_not_yet_supported_are_refused_by_name(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS
-                  "    client_certificate: required\n    client_ca: ca.pem\n    proxy_protocol: true\n    trusted_proxies: [10.0.0.0/8]\n" POOLS ROUTES,
-                  "t:7:21: `proxy_protocol` other than false is not yet supported; remove it",
-                  "t:8:22: `trusted_proxies` other than [] is not yet supported; remove it");
-    ASSERT_ERRORS("version: 1\n" LISTENERS
                   "pools:\n  p:\n    servers: [{url: \"http://h\"}]\n    balance: session\n    protocol: h2\n    identity: true\n"
                   "routes:\n  - {name: r, path: /, authenticate: [none], pool: p, websocket: true}\n",
                   "t:8:14: `balance: session` is not yet supported; remove it (possible now: least_loaded or round_robin)",
                   "t:9:15: `protocol: h2` is not yet supported; remove it (possible now: auto or http/1.1)",
                   "t:10:15: `identity` other than false is not yet supported; remove it",
                   "t:12:66: `websocket` other than false is not yet supported; remove it");
-    ASSERT_ERRORS(BASE "redis: {url: \"rediss://127.0.0.1:6379\"}\n",
-                  "t:9:14: `url`: `rediss://` is not yet supported; use redis://host:port");
-    ASSERT_ERRORS(BASE "redis: {url: \"unix:///run/redis.sock\"}\n",
-                  "t:9:14: `url`: `unix://` is not yet supported; use redis://host:port");
     ASSERT_ERRORS(BASE "roles: {a: {priority: high}}\n", "t:9:23: `priority: high` is not yet supported; remove it (possible now: normal)");
 }
 

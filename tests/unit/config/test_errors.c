@@ -28,7 +28,8 @@ static void everything_that_is_missing_is_named_where_it_should_stand(void **sta
                   "t:1:1: `routes` is missing in this configuration: which requests go where; the first that matches wins");
     ASSERT_ERRORS(WITH_ROUTE("{name: r}"),
                   "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
-                  "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone",
+                  "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone; a token or API "
+                  "key that is sent decides, a client_certificate where none is sent or nothing else is taken",
                   "t:8:5: `pool` is missing in this route: who answers");
     ASSERT_ERRORS(BASE "limits:\n  a: {by: [address]}\n", "t:10:6: `requests` is missing in this limit: how many requests");
 }
@@ -101,7 +102,7 @@ static void wrong_choices_list_the_right_ones(void **state) {
     ASSERT_ERRORS(WITH_POOL("balance: random"), "t:8:14: `balance`: expected least_loaded or round_robin, not 'random'");
     ASSERT_ERRORS(BASE "admin: {socket: s, groups: {ops: root}}\n", "t:9:34: `ops`: expected viewer or admin, not 'root'");
     ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [basic], pool: p}"),
-                  "t:8:39: `authenticate`: expected none, jwt or api_key, not 'basic'");
+                  "t:8:39: `authenticate`: expected none, jwt, api_key or client_certificate, not 'basic'");
 }
 
 static void dangling_names_are_refused_with_a_hint(void **state) {
@@ -202,6 +203,9 @@ static void authentication_must_be_possible(void **state) {
         "t:8:64: `limits`: 'a' is by subject, but this route takes no credential and could never tell callers apart; use a limit by "
         "address, route or global",
         "t:8:78: `roles` can never match where `authenticate` is [none]; remove one of them");
+    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [client_certificate], pool: p}"),
+                  "t:8:38: `authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to optional or "
+                  "required");
 }
 
 static void issuers_must_be_able_to_verify(void **state) {
@@ -209,9 +213,22 @@ static void issuers_must_be_able_to_verify(void **state) {
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, jwks: j.json}\n",
                   "t:10:5: `audience` is missing in this issuer: one of these must be in the token's aud");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b]}\n",
-                  "t:10:5: `jwks` is missing in this issuer: finding keys by discovery is not yet supported; give a file with the key set");
-    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: \"https://a/jwks\"}\n",
-                  "t:10:38: `jwks`: a URL is not yet supported here; fetch the key set and give the file");
+                  "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
+                  "are with `jwks`");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: \"http://login.example.com\", audience: [b]}\n",
+                  "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
+                  "are with `jwks`");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: \"http://10.0.0.1/jwks\"}\n",
+                  "t:10:38: `jwks`: expected https://; http:// only to this machine (127.0.0.1, [::1] or localhost)");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: \"https://u:p@a/jwks\"}\n",
+                  "t:10:38: `jwks`: names and passwords do not belong in the URL; take them out");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a b, audience: [b], jwks: j.json}\n",
+                  "t:10:14: `issuer`: an issuer is a URL, or other visible ASCII text without blanks");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, ca: c.pem}\n",
+                  "t:10:50: `ca` is not used: nothing is fetched from this issuer; remove it");
+    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, introspection: {url: \"http://a/i\", client_id: c}}\n",
+                  "t:10:61: `client_secret_file` is missing in this introspection: file with our secret there, readable by its owner only",
+                  "t:10:67: `url`: expected https://; http:// only to this machine (127.0.0.1, [::1] or localhost)");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], algorithms: [HS256]}\n",
                   "t:10:44: HS256 needs `secret_file`; add it or take HS256 out");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: j.json, secret_file: s}\n",
@@ -253,6 +270,16 @@ static void keys_that_need_each_other_say_so(void **state) {
 }
 
 #define WITH_TLS(scheme, keys) "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"" scheme "://h\"}]\n    tls: {" keys "}\n" ROUTES
+
+static void the_proxy_protocol_needs_proxies(void **state) {
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    proxy_protocol: true\n" POOLS ROUTES,
+                  "t:5:21: `proxy_protocol` needs `trusted_proxies`, whose word is believed");
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    proxy_protocol: true\n    trusted_proxies: []\n" POOLS ROUTES,
+                  "t:6:22: `trusted_proxies` is empty, so nobody could connect; name the proxies");
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    trusted_proxies: [10.0.0.0/8]\n" POOLS ROUTES,
+                  "t:5:22: `trusted_proxies` is for `proxy_protocol: true`; set that or remove it");
+    ASSERT_ERRORS("version: 1\n" LISTENERS "    proxy_protocol: true\n    trusted_proxies: [10.0.0.0/8]\n" POOLS ROUTES, NULL);
+}
 
 static void what_tls_is_made_of_belongs_together(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS "    client_certificate: optional\n    client_crl: crl.pem\n" POOLS ROUTES,
@@ -300,6 +327,7 @@ int main(void) {
         cmocka_unit_test(issuers_must_be_able_to_verify),
         cmocka_unit_test(things_cannot_be_given_twice),
         cmocka_unit_test(keys_that_need_each_other_say_so),
+        cmocka_unit_test(the_proxy_protocol_needs_proxies),
         cmocka_unit_test(what_tls_is_made_of_belongs_together),
         cmocka_unit_test(a_mistake_is_reported_once),
         cmocka_unit_test(all_errors_come_at_once_in_the_order_of_the_file),

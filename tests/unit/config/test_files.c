@@ -121,6 +121,51 @@ static void no_secret_reaches_control(void **state) {
     sp_document_free(document);
 }
 
+static void a_client_secret_reaches_control_and_no_worker(void **state) {
+    const char *text = "version: 1\n" LISTENERS POOLS ROUTES
+                       "issuers:\n"
+                       "  - issuer: https://a\n"
+                       "    audience: [b]\n"
+                       "    introspection: {url: \"https://a/i\", client_id: gateway, client_secret_file: idp.secret}\n";
+    folder_write(*state, "sallyport.yaml", text, 0644);
+    folder_write(*state, "idp.secret", "open sesame\n", 0600);
+    struct sp_document *document = load(*state);
+    struct sp_config *control = decode(document, SP_READER_CONTROL), *worker = decode(document, SP_READER_WORKER);
+    assert_string_equal(control->issuers[0].introspection.client_secret, "open sesame");
+    assert_string_equal(control->issuers[0].introspection.client_id, "gateway");
+    assert_int_equal(control->issuers[0].introspection.cache_s, 30);
+    assert_null(worker->issuers[0].introspection.client_secret);
+    assert_string_equal(worker->issuers[0].introspection.url, "https://a/i");
+    assert_true(worker->issuers[0].fetches_keys);
+    assert_int_equal(control->issuers[0].fingerprint, worker->issuers[0].fingerprint);
+    sp_config_unref(control);
+    sp_config_unref(worker);
+    sp_document_free(document);
+}
+
+static void keys_are_fetched_unless_a_file_or_a_secret_is_all_there_is(void **state) {
+    static const struct {
+        const char *issuer;
+        bool fetched;
+    } cases[] = {{"jwks: keys.json", false},
+                 {"jwks: \"https://a/keys?tenant=1\"", true},
+                 {"jwks: \"http://[::1]:8080/keys\"", true},
+                 {"leeway: 1s", true},
+                 {"algorithms: [HS256], secret_file: hs.secret", false},
+                 {"algorithms: [HS256, RS256], secret_file: hs.secret", true}};
+    for (size_t i = 0; i < SP_COUNT(cases); i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "version: 1\n" LISTENERS POOLS ROUTES "issuers:\n  - {issuer: \"https://a\", audience: [b], %s}\n",
+                 cases[i].issuer);
+        folder_write(*state, "sallyport.yaml", text, 0644);
+        struct sp_document *document = load(*state);
+        struct sp_config *config = decode(document, SP_READER_WORKER);
+        assert_int_equal(config->issuers[0].fetches_keys, cases[i].fetched);
+        sp_config_unref(config);
+        sp_document_free(document);
+    }
+}
+
 static void the_fingerprint_follows_the_key_set(void **state) {
     struct sp_document *before = load(*state);
     folder_write(*state, "keys.json", "{\"keys\": [{}]}", 0644);
@@ -301,6 +346,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_worker_gets_all_it_needs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_secret_reaches_control, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_client_secret_reaches_control_and_no_worker, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keys_are_fetched_unless_a_file_or_a_secret_is_all_there_is, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_fingerprint_follows_the_key_set, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_missing_configuration_is_one_sentence, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_missing_file_is_named_where_it_is_named, set_up, tear_down),

@@ -78,7 +78,8 @@ static enum sp_auth_verdict verdict_at(const struct sp_credentials *fields, uint
 }
 
 static enum sp_auth_verdict verdict_of(const char *authorization, const char *x_api_key, const char *api_key) {
-    struct sp_credentials fields = {sp_span_text(authorization), sp_span_text(x_api_key), sp_span_text(api_key)};
+    const struct sp_credentials fields = {
+        .authorization = sp_span_text(authorization), .x_api_key = sp_span_text(x_api_key), .api_key = sp_span_text(api_key)};
     return verdict_at(&fields, JWT_OR_KEY, NOW);
 }
 

@@ -22,7 +22,7 @@ static int set_up(void **state) {
     stage->segment = segment_new();
     scene_config(&stage->scene, 1);
     if (sp_loop_new(&stage->loop) < 0 || sp_limiter_new(stage->loop, stage->segment, &hash_key, &stage->limiter) < 0 ||
-        sp_limiter_configure(stage->limiter, &stage->scene.config) < 0)
+        sp_limiter_configure(stage->limiter, &stage->scene.config, NULL) < 0)
         return -1;
     *state = stage;
     return 0;
@@ -48,7 +48,7 @@ static struct sp_limit_decision decide(struct stage *stage, const char *subject,
 
 static void reconfigure(struct stage *stage) {
     stage->scene.config.generation++;
-    assert_int_equal(sp_limiter_configure(stage->limiter, &stage->scene.config), 0);
+    assert_int_equal(sp_limiter_configure(stage->limiter, &stage->scene.config, NULL), 0);
 }
 
 static uint64_t remaining(struct stage *stage, const char *subject, size_t limit) {
@@ -192,7 +192,7 @@ static void a_second_worker_sees_the_same_buckets(void **state) {
     struct stage *stage = *state;
     struct sp_limiter *other;
     assert_int_equal(sp_limiter_new(stage->loop, stage->segment, &hash_key, &other), 0);
-    assert_int_equal(sp_limiter_configure(other, &stage->scene.config), 0);
+    assert_int_equal(sp_limiter_configure(other, &stage->scene.config, NULL), 0);
     assert_true(decide(stage, "alice", "0").admitted);
     struct asked asked;
     ask_for(&asked, &stage->scene, "alice", "0");

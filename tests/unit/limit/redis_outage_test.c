@@ -215,7 +215,7 @@ static void a_redis_that_refuses_to_write_is_a_failing_redis(void **state) {
 
 static void a_host_that_is_no_address_is_refused(void **state) {
     gateway.scene.redis.host = "redis.example.com";
-    assert_int_not_equal(sp_limiter_configure(gateway.limiter, &gateway.scene.config), 0);
+    assert_int_not_equal(sp_limiter_configure(gateway.limiter, &gateway.scene.config, NULL), 0);
     assert_non_null(strstr(gateway_state(&gateway).problem, "neither an address nor localhost"));
     assert_true(decide("0").degraded);
     gateway.scene.redis.host = "localhost";

@@ -103,7 +103,7 @@ struct gateway {
 
 static inline void gateway_configure(struct gateway *gateway) {
     gateway->scene.config.generation++;
-    if (sp_limiter_configure(gateway->limiter, &gateway->scene.config) < 0)
+    if (sp_limiter_configure(gateway->limiter, &gateway->scene.config, NULL) < 0)
         abort();
 }
 

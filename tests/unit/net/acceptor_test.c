@@ -18,10 +18,11 @@ struct fixture {
     struct sp_acceptor *acceptor;
     struct sp_config config;
     struct sp_listener_config listener;
-    struct sp_cidr allow, deny;
+    struct sp_cidr allow, deny, trusted;
     uint16_t port;
     int in[256]; /* accepted */
     unsigned n_in;
+    const char *expected; /* who comes in */
     bool stop_inside, free_inside;
 };
 
@@ -30,7 +31,7 @@ static void accepted(void *owner, unsigned listener_slot, int fd, const struct s
     char text[SP_ADDRESS_TEXT_MAX];
     assert_int_equal(listener_slot, SLOT);
     sp_address_text(peer->bytes, text);
-    assert_string_equal(text, "127.0.0.1");
+    assert_string_equal(text, f->expected);
     assert_true(peer->port > 0);
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
@@ -43,6 +44,7 @@ static void accepted(void *owner, unsigned listener_slot, int fd, const struct s
 
 static int set_up(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
+    f->expected = "127.0.0.1";
     f->segment = mmap(NULL, sp_traffic_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(f->segment, MAP_FAILED);
     check(sp_loop_new(&f->loop));
@@ -208,6 +210,141 @@ static void freeing_from_inside_is_safe(void **state) {
     close(first);
 }
 
+/* ---- Through a load balancer ---- */
+
+#define FROM_192_0_2_7                                                                                                                     \
+    "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x11\x00\x0c"                                                                      \
+    "\xc0\x00\x02\x07\x7f\x00\x00\x01\xd4\x31\x01\xbb"
+#define LOCAL "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00"
+
+static void behind_proxies(struct fixture *f, const char *trusted) {
+    f->listener.proxy_protocol = true;
+    f->listener.handshake_timeout_ms = 60000;
+    f->expected = "192.0.2.7";
+    set_range(&f->listener.trusted_proxies, &f->trusted, trusted, 128);
+}
+
+static void say(int client, const char *bytes, size_t len) { assert_int_equal(write(client, bytes, len), len); }
+
+static void the_client_behind_a_trusted_proxy_is_who_comes_in(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    int client = connect_to(f);
+    say(client, FROM_192_0_2_7 "TLS", sizeof FROM_192_0_2_7 + 2);
+    turn_until(f, f->n_in == 1);
+    char rest[8];
+    assert_int_equal(read(f->in[0], rest, sizeof rest), 3); /* what follows the header is untouched */
+    assert_memory_equal(rest, "TLS", 3);
+    close(client);
+}
+
+static void a_header_may_come_byte_by_byte(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    int client = connect_to(f);
+    for (size_t i = 0; i < sizeof FROM_192_0_2_7 - 1; i++) {
+        assert_int_equal(f->n_in, 0);
+        say(client, FROM_192_0_2_7 + i, 1);
+        check(sp_loop_turn(f->loop, 0));
+        check(sp_loop_turn(f->loop, 0));
+    }
+    turn_until(f, f->n_in == 1);
+    close(client);
+}
+
+static void a_proxy_that_speaks_for_itself_comes_in_as_itself(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    f->expected = "127.0.0.1";
+    int client = connect_to(f);
+    say(client, LOCAL, sizeof LOCAL - 1);
+    turn_until(f, f->n_in == 1);
+    close(client);
+}
+
+static void who_is_no_trusted_proxy_stays_out_whatever_it_says(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.2");
+    int client = connect_to(f);
+    say(client, FROM_192_0_2_7, sizeof FROM_192_0_2_7 - 1);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 1);
+    assert_closed_by_peer(client);
+}
+
+static void a_trusted_proxy_without_a_header_stays_out(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    int client = connect_to(f);
+    say(client, "\x16\x03\x01", 3);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 1);
+    assert_closed_by_peer(client);
+    client = connect_to(f);
+    say(client, FROM_192_0_2_7, 10);
+    shutdown(client, SHUT_WR);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 2);
+    assert_closed_by_peer(client);
+}
+
+static void caps_and_lists_are_about_the_client_not_the_proxy(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    f->listener.max_connections_per_address = 1;
+    set_range(&f->listener.deny, &f->deny, "127.0.0.1", 128);
+    int first = connect_to(f), second = connect_to(f);
+    say(first, FROM_192_0_2_7, sizeof FROM_192_0_2_7 - 1);
+    turn_until(f, f->n_in == 1);
+    say(second, FROM_192_0_2_7, sizeof FROM_192_0_2_7 - 1);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 1);
+    assert_closed_by_peer(second);
+    set_range(&f->listener.deny, &f->deny, "192.0.2.0", 120);
+    uint8_t address[16];
+    assert_true(sp_address_parse(SP_SPAN("192.0.2.7"), address));
+    sp_traffic_leave(f->traffic, SLOT, address);
+    int third = connect_to(f);
+    say(third, FROM_192_0_2_7, sizeof FROM_192_0_2_7 - 1);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 2);
+    assert_closed_by_peer(third);
+    close(first);
+}
+
+static void a_header_that_does_not_come_is_not_waited_for_longer_than_the_handshake_may_take(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    f->listener.handshake_timeout_ms = 20;
+    int client = connect_to(f);
+    say(client, FROM_192_0_2_7, 20);
+    turn_until(f, sp_acceptor_refused(f->acceptor) == 1);
+    assert_closed_by_peer(client);
+    assert_int_equal(sp_traffic_connections(f->traffic, SLOT), 0);
+}
+
+static void stopping_ends_those_that_wait_for_their_header(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    int client = connect_to(f);
+    say(client, FROM_192_0_2_7, 20);
+    for (int i = 0; i < 5; i++)
+        check(sp_loop_turn(f->loop, 1));
+    sp_acceptor_stop(f->acceptor);
+    assert_closed_by_peer(client);
+}
+
+static void freeing_from_inside_is_safe_behind_a_proxy_too(void **state) {
+    struct fixture *f = *state;
+    behind_proxies(f, "127.0.0.1");
+    f->free_inside = true;
+    int waits = connect_to(f), first = connect_to(f);
+    say(waits, FROM_192_0_2_7, 20);
+    say(first, FROM_192_0_2_7, 20);
+    for (int i = 0; i < 5; i++)
+        check(sp_loop_turn(f->loop, 1));
+    say(first, FROM_192_0_2_7 + 20, sizeof FROM_192_0_2_7 - 1 - 20);
+    turn_until(f, f->n_in == 1);
+    assert_null(f->acceptor);
+    assert_closed_by_peer(waits);
+    close(first);
+}
+
 static void out_of_descriptors_it_pauses_and_comes_back(void **state) {
     struct fixture *f = *state;
     struct rlimit before;
@@ -240,6 +377,15 @@ int main(void) {
         with_acceptor(without_a_configuration_nobody_comes_in),
         with_acceptor(stopping_from_inside_leaves_the_others_in_the_queue),
         with_acceptor(freeing_from_inside_is_safe),
+        with_acceptor(the_client_behind_a_trusted_proxy_is_who_comes_in),
+        with_acceptor(a_header_may_come_byte_by_byte),
+        with_acceptor(a_proxy_that_speaks_for_itself_comes_in_as_itself),
+        with_acceptor(who_is_no_trusted_proxy_stays_out_whatever_it_says),
+        with_acceptor(a_trusted_proxy_without_a_header_stays_out),
+        with_acceptor(caps_and_lists_are_about_the_client_not_the_proxy),
+        with_acceptor(a_header_that_does_not_come_is_not_waited_for_longer_than_the_handshake_may_take),
+        with_acceptor(stopping_ends_those_that_wait_for_their_header),
+        with_acceptor(freeing_from_inside_is_safe_behind_a_proxy_too),
         with_acceptor(out_of_descriptors_it_pauses_and_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

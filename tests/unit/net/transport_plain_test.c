@@ -213,7 +213,7 @@ static void lingering_lets_the_answer_arrive_while_the_peer_still_sends(void **s
     write_fd(client, body, sizeof body); /* never read by the owner */
     test_write_all(&side, "413", 3);
     int fd = sp_transport_fd(side.transport);
-    sp_transport_linger(sp_take(side.transport));
+    sp_transport_linger(sp_take(side.transport), NULL);
     for (int i = 0; i < 10; i++) {
         write_fd(client, body, 1000);
         check(sp_loop_turn(side.loop, 1));
@@ -234,7 +234,7 @@ static void lingering_is_bounded_in_bytes(void **state) {
     int client = test_side_accept(&side, NULL);
     turn_until(&side, side.seen & SP_READY_OPEN);
     int fd = sp_transport_fd(side.transport);
-    sp_transport_linger(sp_take(side.transport));
+    sp_transport_linger(sp_take(side.transport), NULL);
     check(fcntl(client, F_SETFL, O_NONBLOCK));
     static char body[64 * 1024];
     size_t sent = 0;
@@ -254,7 +254,7 @@ static void lingering_is_bounded_in_time(void **state) {
     int client = test_side_accept(&side, NULL);
     turn_until(&side, side.seen & SP_READY_OPEN);
     int fd = sp_transport_fd(side.transport);
-    sp_transport_linger(sp_take(side.transport));
+    sp_transport_linger(sp_take(side.transport), NULL);
     while (fcntl(fd, F_GETFD) >= 0) /* the peer says nothing: only the timer ends it */
         check(sp_loop_turn(side.loop, -1));
     close(client);

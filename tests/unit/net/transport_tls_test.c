@@ -419,7 +419,7 @@ static void lingering_lets_the_answer_arrive_while_the_client_still_sends(void *
         test_client_write(&f->client, body, sizeof body);
     test_write_all(&f->side, "413", 3);
     int fd = sp_transport_fd(f->side.transport);
-    sp_transport_linger(sp_take(f->side.transport));
+    sp_transport_linger(sp_take(f->side.transport), NULL);
     for (int i = 0; i < 4; i++) {
         test_client_write(&f->client, body, sizeof body);
         check(sp_loop_turn(f->side.loop, 1));
