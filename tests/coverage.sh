@@ -9,7 +9,17 @@ wanted=90
 if [ ! -f $build/build.ninja ]; then
     meson setup $build -Db_coverage=true -Dbuildtype=debug >/dev/null
 fi
-ninja -C $build >$build/build.log || { tail -n 40 $build/build.log; exit 1; }
+ninja -C $build >$build/build.log || {
+    tail -n 40 $build/build.log
+    echo "FAILED coverage: it does not build"
+    exit 1
+}
 find $build -name '*.gcda' -delete
-meson test -C $build --no-rebuild --num-processes 2 -t 3 >$build/test.log 2>&1 || { tail -n 40 $build/test.log; exit 1; }
-python3 tests/coverage.py $build $wanted http identity limit ipc "$@"
+status=0
+meson test -C $build --no-rebuild --num-processes 2 -t 3 >$build/test.log 2>&1 || {
+    grep -E ' (FAIL|TIMEOUT) ' $build/test.log
+    echo "FAILED coverage: a test failed, and what follows was counted without it"
+    status=1
+}
+python3 tests/coverage.py $build $wanted http identity limit ipc "$@" || status=1
+exit $status

@@ -19,7 +19,8 @@ static const char *problem_of(struct sp_fetch *fetch, CURLcode result) {
     if (result == CURLE_OK && status == 200)
         return NULL;
     if (result == CURLE_OK)
-        snprintf(fetch->problem, sizeof fetch->problem, "it answered %ld%s", status, status / 100 == 3 ? ", and redirects are not followed" : "");
+        snprintf(fetch->problem, sizeof fetch->problem, "it answered %ld%s", status,
+                 status / 100 == 3 ? ", and redirects are not followed" : "");
     else
         snprintf(fetch->problem, sizeof fetch->problem, "%s", fetch->error[0] ? fetch->error : curl_easy_strerror(result));
     return fetch->problem;

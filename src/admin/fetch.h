@@ -12,7 +12,8 @@ struct sp_fetch {
     char problem[CURL_ERROR_SIZE + 64];
     struct curl_slist *fields;
     struct sp_transfers *transfers;
-    /* The answer came with 200: problem is NULL, `body` has it. Else a sentence, which lives as long as the fetch. The owner then ends it. */
+    /* The answer came with 200: problem is NULL, `body` has it. Else a sentence, which lives as long as the fetch. The owner then ends it.
+     */
     void (*done)(struct sp_fetch *fetch, const char *problem);
 };
 
@@ -21,8 +22,8 @@ struct sp_fetch_request {
     const char *ca_pem; /* NULL: the system's authorities */
     size_t max;         /* bytes of the answer */
     long timeout_ms;
-    struct sp_span form;           /* application/x-www-form-urlencoded, to be POSTed; empty: GET. Copied */
-    const char *user, *password;   /* HTTP Basic (RFC 6749 §2.3.1 encodes both first); NULL: none */
+    struct sp_span form;         /* application/x-www-form-urlencoded, to be POSTed; empty: GET. Copied */
+    const char *user, *password; /* HTTP Basic (RFC 6749 §2.3.1 encodes both first); NULL: none */
 };
 /* -ENOMEM: nothing was started. `fetch` is zero, or was ended; `done` is set and never called from inside. */
 int sp_fetch_start(struct sp_transfers *transfers, struct sp_fetch *fetch, const struct sp_fetch_request *request) SP_MUST_USE;

@@ -26,16 +26,16 @@ struct source {
     struct sp_fetch fetch;
     enum step step;
     enum sp_metadata_form form;
-    char *jwks_uri;         /* found by discovery; NULL: not yet, or no more since it failed */
-    struct sp_timer timer;  /* until the next fetch */
-    uint64_t backoff_ms;    /* 0: the last fetch succeeded */
-    int fd;                 /* the last good set, sealed; -1: none */
+    char *jwks_uri;        /* found by discovery; NULL: not yet, or no more since it failed */
+    struct sp_timer timer; /* until the next fetch */
+    uint64_t backoff_ms;   /* 0: the last fetch succeeded */
+    int fd;                /* the last good set, sealed; -1: none */
     char *set;
     size_t set_len;
-    uint64_t good_ms;       /* when it was fetched */
+    uint64_t good_ms;        /* when it was fetched */
     bool wanted, was_wanted; /* somebody waits for the fetch under way; and somebody did before, at wanted_ms */
     uint64_t wanted_ms;
-    char problem[512];      /* as logged */
+    char problem[512]; /* as logged */
 };
 
 struct sp_issuers {
@@ -95,7 +95,8 @@ static void failed(struct source *source, const char *why) {
                 source->fd >= 0 ? "those it had stay in use" : "its tokens are refused");
     snprintf(source->problem, sizeof source->problem, "%s", why);
     if (source->fd >= 0 && now_ms() - source->good_ms >= KEPT_MAX_MS) {
-        sp_error("issuer %s: its keys could not be fetched for a day: they are given up, and its tokens refused", source->config->issuer.text);
+        sp_error("issuer %s: its keys could not be fetched for a day: they are given up, and its tokens refused",
+                 source->config->issuer.text);
         drop_set(source);
         issuers->events->keys(issuers->owner, source->config->fingerprint, -1);
     }
@@ -145,8 +146,7 @@ static void got_keys(struct source *source, struct sp_span set, uint64_t refresh
 static void on_fetched(struct sp_fetch *fetch, const char *problem);
 
 static int get(struct source *source, const char *url, size_t max) {
-    const struct sp_fetch_request request = {
-        .url = url, .ca_pem = source->config->ca_pem, .max = max, .timeout_ms = FETCH_TIMEOUT_MS};
+    const struct sp_fetch_request request = {.url = url, .ca_pem = source->config->ca_pem, .max = max, .timeout_ms = FETCH_TIMEOUT_MS};
     source->fetch.done = on_fetched;
     return sp_fetch_start(source->issuers->transfers, &source->fetch, &request);
 }
@@ -183,7 +183,9 @@ static void got_metadata(struct source *source, struct sp_span metadata, const c
         return r < 0 ? failed(source, strerror(-r)) : (void)0;
     }
     snprintf(why, sizeof why, "%s: %s", source->form == SP_METADATA_OPENID ? "OpenID discovery" : "OAuth discovery",
-             problem ? problem : wrong ? wrong : strerror(-r));
+             problem ? problem
+             : wrong ? wrong
+                     : strerror(-r));
     sp_fetch_end(&source->fetch);
     /* Where a server is that says something, but the wrong thing, the other form is not tried: it would only hide that. */
     if (source->form == SP_METADATA_OPENID && problem && get_metadata(source, SP_METADATA_OAUTH) == 0)
@@ -227,11 +229,12 @@ int sp_issuers_want(struct sp_issuers *issuers, uint64_t issuer, uint64_t *ret_t
     if (!source)
         return -ENOENT;
     *ret_ticket = source->ticket;
-    if (source->step == STEP_IDLE && source->was_wanted && now - source->wanted_ms < ON_DEMAND_EVERY_MS) {
+    bool under_way = source->step != STEP_IDLE || source->wanted;
+    if (!under_way && source->was_wanted && now - source->wanted_ms < ON_DEMAND_EVERY_MS) {
         *ret_wait_ms = (uint32_t)(ON_DEMAND_EVERY_MS - (now - source->wanted_ms));
         return -EAGAIN;
     }
-    if (source->step == STEP_IDLE) {
+    if (!under_way) {
         source->was_wanted = true;
         source->wanted_ms = now;
         sp_timer_start(issuers->loop, &source->timer, 0); /* not from in here, so that the answer never is */

@@ -147,7 +147,7 @@ static enum MHD_Result act_on(struct request *request, enum sp_admin_action acti
 }
 
 static enum MHD_Result act(struct request *request, enum sp_admin_action action, uint32_t argument) {
-    return act_on(request, action, argument, sp_span(NULL, 0));
+    return act_on(request, action, argument, SP_SPAN(""));
 }
 
 static enum MHD_Result do_reload(struct request *request) {

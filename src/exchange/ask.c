@@ -1,4 +1,5 @@
-/* Questions to issuers, which control asks on our behalf: equal ones are asked once, and the exchanges that wait for one wait a bounded time. */
+/* Questions to issuers, which control asks on our behalf: equal ones are asked once, and the exchanges that wait for one wait a bounded
+ * time. */
 #include "private.h"
 
 enum {
@@ -8,7 +9,7 @@ enum {
 };
 
 struct sp_question {
-    struct sp_list node;          /* in service->questions */
+    struct sp_list node; /* in service->questions */
     struct sp_map_node by_key;
     struct sp_service *service;
     uint64_t id;
@@ -16,9 +17,9 @@ struct sp_question {
     enum sp_question_kind kind;
     struct sp_identity *identity; /* the answer is for its issuer */
     unsigned issuer;
-    struct sp_list waiting;       /* exchanges, by asking_node */
-    struct sp_timer timer;        /* until it is given up; at rest: until asking again has use */
-    bool at_rest;                 /* answered a moment ago */
+    struct sp_list waiting; /* exchanges, by asking_node */
+    struct sp_timer timer;  /* until it is given up; at rest: until asking again has use */
+    bool at_rest;           /* answered a moment ago */
     size_t token_len;
     char token[];
 };
@@ -86,7 +87,7 @@ static void on_timer(struct sp_timer *timer) {
 }
 
 static struct sp_question *open_question(struct sp_service *service, uint64_t id, enum sp_question_kind kind) {
-    sp_list_each(node, &service->questions) {
+    sp_list_each (node, &service->questions) {
         struct sp_question *question = sp_list_entry(node, struct sp_question, node);
         if (question->id == id && question->kind == kind && !question->at_rest)
             return question;
@@ -113,7 +114,7 @@ void sp_service_introspected(struct sp_service *service, uint64_t id, bool answe
 
 void sp_service_unanswered(struct sp_service *service) {
     /* Whoever goes on may ask again, and is then told at once that nobody is there: the list ends. */
-    sp_list_each_safe(node, &service->questions) {
+    sp_list_each_safe (node, &service->questions) {
         struct sp_question *question = sp_list_entry(node, struct sp_question, node);
         if (!question->at_rest)
             sp_timer_start(service->parts.loop, &question->timer, 0);

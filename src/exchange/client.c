@@ -1,6 +1,11 @@
 /* A client connection's life: handshake, then one request after another, each handed to an exchange; one closing function. */
 #include "client.h"
 
+enum {
+    REQUESTS_PER_TURN = 16,    /* of one connection, answered without waiting: then others have their turn */
+    SILENT_IN_DRAIN_MS = 1000, /* what who has just come, or was just answered, may take to say what he wants */
+};
+
 static const struct sp_listener_config *listener_of(const struct sp_client *client) {
     return client->service->snapshot->listener[client->listener_slot];
 }
@@ -22,6 +27,11 @@ static uint64_t idle_ms(const struct sp_client *client) {
 static uint64_t header_ms(const struct sp_client *client) {
     const struct sp_listener_config *listener = listener_of(client);
     return listener ? listener->header_timeout_ms : 1000;
+}
+
+/* While draining, a connection on which nothing is under way is not waited for as long as it may be idle. */
+static void wait_for_next(struct sp_client *client) {
+    sp_client_deadline(client, client->service->draining ? sp_min(idle_ms(client), (uint64_t)SILENT_IN_DRAIN_MS) : idle_ms(client));
 }
 
 static void refuse_head(struct sp_client *client, unsigned status, const char *reason);
@@ -122,7 +132,7 @@ static void answer_written(struct sp_client *client) {
         sp_client_close(client, false);
         return;
     }
-    sp_client_deadline(client, idle_ms(client));
+    wait_for_next(client);
     if (more)
         sp_client_resume_later(client);
 }
@@ -396,14 +406,22 @@ static bool discard(struct sp_client *client) {
     if (client->incoming.left == 0) {
         client->body_done = true;
         client->state = SP_CLIENT_IDLE;
+        wait_for_next(client);
     }
     return true;
 }
 
 static void read_on(struct sp_client *client) {
+    unsigned requests = 0;
     for (bool more = true; more;) {
         switch (client->state) {
         case SP_CLIENT_IDLE:
+            if (requests++ == REQUESTS_PER_TURN) {
+                sp_client_resume_later(client);
+                return;
+            }
+            more = read_head(client);
+            break;
         case SP_CLIENT_HEAD:
             more = read_head(client);
             break;
@@ -425,6 +443,10 @@ static void read_on(struct sp_client *client) {
     }
     if (client->state == SP_CLIENT_IDLE && sp_buffer_len(&client->in) == 0)
         sp_buffer_free(&client->in);
+    /* Gone while its request is under way: nobody is left to answer (a half-closed TLS connection counts as gone). It may have left while
+     * an earlier one of its requests was. */
+    if (client->gone && client->state == SP_CLIENT_EXCHANGE)
+        sp_client_close(client, true);
 }
 
 /* ---- Events ---- */
@@ -454,18 +476,18 @@ static void opened(struct sp_client *client) {
     if (client->facts.tls.resumed)
         sp_service_count(service, SP_COUNTER_HANDSHAKES_RESUMED, 1);
     client->state = SP_CLIENT_IDLE;
-    sp_client_deadline(client, idle_ms(client));
+    wait_for_next(client);
 }
 
 static void writable(struct sp_client *client) {
     if (sp_buffer_len(&client->out) == 0 || !sp_client_flush(client))
         return;
+    if (client->exchange)
+        sp_exchange_progress(client->exchange); /* it reads, if slowly */
     if (client->state == SP_CLIENT_FLUSH && sp_buffer_len(&client->out) == 0)
         answer_written(client);
-    else if (client->exchange && !sp_http1_front.full(client->exchange)) {
-        sp_exchange_progress(client->exchange);
+    else if (client->exchange && !sp_http1_front.full(client->exchange))
         sp_exchange_run(client->exchange);
-    }
 }
 
 static void client_ready(void *owner, unsigned ready) {
@@ -484,11 +506,9 @@ static void client_ready(void *owner, unsigned ready) {
         opened(client);
     if (ready & SP_READY_WRITE)
         writable(client);
-    if (ready & SP_READY_READ && client->state != SP_CLIENT_CLOSED)
+    client->gone |= (ready & SP_READY_GONE) != 0;
+    if (ready & (SP_READY_READ | SP_READY_GONE) && client->state != SP_CLIENT_CLOSED)
         read_on(client);
-    /* Gone while its request is under way: nobody is left to answer (a half-closed TLS connection counts as gone). */
-    if (ready & SP_READY_GONE && client->state == SP_CLIENT_EXCHANGE)
-        sp_client_close(client, true);
 }
 
 void sp_service_accept(struct sp_service *service, unsigned listener_slot, int fd, const struct sp_address *peer) {
@@ -524,6 +544,8 @@ void sp_service_accept(struct sp_service *service, unsigned listener_slot, int f
 struct sp_client *sp_client_of(struct sp_list *node) { return sp_list_entry(node, struct sp_client, node); }
 
 void sp_client_drain(struct sp_client *client) {
-    if (client->state == SP_CLIENT_IDLE && sp_buffer_len(&client->in) == 0)
+    if (client->state == SP_CLIENT_IDLE && sp_buffer_len(&client->in) == 0 && !sp_transport_readable(client->transport))
         sp_client_close(client, false);
+    else if (client->state == SP_CLIENT_IDLE || client->state == SP_CLIENT_DISCARD)
+        wait_for_next(client);
 }

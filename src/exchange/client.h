@@ -34,6 +34,7 @@ struct sp_client {
     /* the answer under way */
     bool close_after, chunked, length_told, no_body, out_of_step /* the next request's beginning is not certain */;
     bool wrote; /* progress since the timer last looked */
+    bool gone;  /* it has closed its side, or all of it */
 
     struct sp_client_facts facts;
     struct sp_auth_memory auth;

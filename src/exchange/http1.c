@@ -59,7 +59,8 @@ static void http1_head(struct sp_exchange *x, const struct sp_answer *answer) {
     client->no_body = !answer->has_body;
     client->length_told = answer->has_length;
     client->chunked = answer->has_body && !answer->has_length && !old;
-    if (!x->request.keep_alive || client->out_of_step || x->service->draining || !rest_is_small(client) ||
+    bool slow = answer->status == 408; /* RFC 9110 §15.5.9: nobody waits for the rest */
+    if (!x->request.keep_alive || client->out_of_step || x->service->draining || slow || !rest_is_small(client) ||
         (answer->has_body && !answer->has_length && old))
         client->close_after = true;
     int error = sp_http_write_status_line(out, answer->status);
@@ -102,13 +103,11 @@ static void http1_end(struct sp_exchange *x) {
 
 static void http1_broken(struct sp_exchange *x) {
     struct sp_client *client = x->client;
-    if (!x->answered) {
-        sp_client_close(client, true);
-        return;
-    }
     /* What came is passed on. The missing rest of a framed body then tells the client; where only the close marks the end, a reset must. */
-    (void)sp_client_flush(client);
-    sp_client_close(client, !client->chunked && !client->length_told);
+    if (x->answered && !sp_client_flush(client))
+        return;
+    client->exchange = NULL; /* which ends for a reason of its own, not because the client left */
+    sp_client_close(client, !x->answered || (!client->chunked && !client->length_told));
 }
 
 static void http1_flush(struct sp_exchange *x) { (void)sp_client_flush(x->client); }

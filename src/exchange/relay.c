@@ -70,6 +70,8 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
     sp_http_body_begin(&x->answer, response.framing, response.content_length);
     x->backend_keeps = response.keep_alive && response.framing != SP_FRAMING_CLOSE;
     x->answer_whole = response.framing == SP_FRAMING_NONE;
+    if (x->answer_whole && input->len)
+        x->backend_keeps = false; /* it says more than was asked */
     sp_backend_report(x->backend, response.status != 502 && response.status != 503 && response.status != 504);
     pass_head(x, &response);
     return SP_STAGE_NEXT;
@@ -83,6 +85,8 @@ static enum sp_stage_answer take_body(struct sp_exchange *x, struct sp_span *inp
         if (progress == SP_HTTP_REFUSED)
             return bad_answer(x, "backend sent a malformed chunk");
         x->answer_whole = progress == SP_HTTP_COMPLETE;
+        if (x->answer_whole && input->len)
+            x->backend_keeps = false; /* it says more than was asked; decided before the client's end can end all of this */
         if (payload.len)
             x->front->body(x, payload);
     }
@@ -104,10 +108,7 @@ static enum sp_stage_answer take(struct sp_exchange *x, struct sp_span *input) {
         if (head == SP_STAGE_WAIT && input->len == before)
             return SP_STAGE_WAIT; /* more of the head must come */
     }
-    enum sp_stage_answer body = x->answered ? take_body(x, input) : SP_STAGE_NEXT;
-    if (x->answer_whole && input->len)
-        x->backend_keeps = false; /* it says more than was asked */
-    return body;
+    return x->answered ? take_body(x, input) : SP_STAGE_NEXT;
 }
 
 /* The server's end of the connection, orderly (0) or not. */
@@ -183,9 +184,11 @@ static enum sp_stage_answer again(struct sp_exchange *x) {
 
 enum sp_stage_answer sp_stage_relay(struct sp_exchange *x) {
     if (!x->request_sent) {
-        (void)sp_forward_pump(x);
+        enum sp_stage_answer sent = sp_forward_pump(x);
         if (x->ended)
             return SP_STAGE_WAIT;
+        if (!x->backend)
+            return sent == SP_STAGE_NEXT ? again(x) : sent;
     }
     for (int round = 0; may_read(x); round++) {
         if (round == ROUNDS_PER_TURN) {
@@ -199,12 +202,8 @@ enum sp_stage_answer sp_stage_relay(struct sp_exchange *x) {
             return answer == SP_STAGE_NEXT ? again(x) : answer;
         if (answer != SP_STAGE_WAIT)
             return answer;
-        if (x->answer_whole) {
-            /* An answer that came before the whole request was sent leaves the connection in the middle of a message. */
-            if (!x->request_sent)
-                x->backend_keeps = false;
+        if (x->answer_whole)
             return SP_STAGE_NEXT;
-        }
         x->front->flush(x);
         if (x->ended)
             return SP_STAGE_WAIT;

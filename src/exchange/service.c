@@ -58,6 +58,8 @@ void sp_service_use(struct sp_service *service, struct sp_snapshot *snapshot) {
     service->snapshot = sp_snapshot_ref(snapshot);
     sp_snapshot_unref(old);
     service->body_bytes_max = snapshot->config->memory_bodies / sp_max(snapshot->config->workers, 1u); /* each worker its share */
+    if (!sp_list_empty(&service->body_waiters)) /* there may be more room now */
+        sp_defer(service->parts.loop, &service->wake_waiters);
 }
 
 void sp_service_set_access_log(struct sp_service *service, struct sp_access_log *access_log) { service->parts.access_log = access_log; }

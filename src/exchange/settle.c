@@ -10,9 +10,9 @@ void sp_stage_settle(struct sp_exchange *x) {
     struct sp_backend *backend = sp_take(x->backend);
     if (!backend)
         return;
-    /* Only a connection on which both messages ended cleanly can carry another; one in the middle of an answer is reset, so that the
-     * server stops working for nobody. */
-    if (x->answer_whole && x->backend_keeps)
+    /* Only a connection on which both messages ended cleanly can carry another: an answer that came before the whole request was sent leaves
+     * it in the middle of a message. One in the middle of an answer is reset, so that the server stops working for nobody. */
+    if (x->answer_whole && x->request_sent && x->backend_keeps)
         sp_backend_keep(backend);
     else
         sp_backend_close(backend, !x->answer_whole);

@@ -76,9 +76,8 @@ void sp_auth_memory_clear(struct sp_auth_memory *memory) {
 static bool is_remembered(const struct sp_auth_memory *last, const struct sp_identity *identity, const struct sp_token_cache *cache,
                           struct sp_span credential, uint32_t accepted, uint64_t now_s) {
     return last->principal && last->identity == identity && last->generation == identity->serial && last->accepted == accepted &&
-           last->key_changes == sp_key_changes() &&
-           last->epoch == (cache ? sp_token_cache_epoch(cache) : 0) && last->length == credential.len &&
-           (last->principal->expires_at_s == 0 || last->principal->expires_at_s > now_s) &&
+           last->key_changes == sp_key_changes() && last->epoch == (cache ? sp_token_cache_epoch(cache) : 0) &&
+           last->length == credential.len && (last->principal->expires_at_s == 0 || last->principal->expires_at_s > now_s) &&
            CRYPTO_memcmp(last->bytes, credential.at, credential.len) == 0;
 }
 
@@ -234,8 +233,8 @@ static enum sp_auth_verdict check(const struct asking *asking, struct sp_span cr
 
 /* ---- Certificates ---- */
 
-static enum sp_auth_verdict check_certificate(const struct sp_certificate_credential *certificate, uint64_t now_s, struct sp_principal **ret,
-                                              const char **ret_reason) {
+static enum sp_auth_verdict check_certificate(const struct sp_certificate_credential *certificate, uint64_t now_s,
+                                              struct sp_principal **ret, const char **ret_reason) {
     char key_id[SP_BASE64URL_LEN(SP_THUMBPRINT_LEN)];
     if (certificate->not_after_s < now_s)
         return say(ret_reason, SP_AUTH_EXPIRED, "expired certificate");
@@ -260,21 +259,53 @@ static enum sp_auth_verdict accept_nobody(const struct sp_identity *identity, st
     return say(ret_reason, SP_AUTH_OK, "ok");
 }
 
+/* What decides, by the route: a certificate where nothing else was sent, or nothing else is taken. *ret_certificate is NULL where it is a
+ * header's credential. */
+static enum sp_auth_verdict choose_for(uint32_t accepted, const struct sp_credentials *credentials, struct sp_span *ret,
+                                       const struct sp_certificate_credential **ret_certificate, const char **ret_reason) {
+    enum sp_auth_verdict verdict = say(ret_reason, SP_AUTH_NONE, "no certificate");
+    if (accepted != SP_AUTHENTICATE_CERTIFICATE)
+        verdict = choose(credentials, ret, ret_reason);
+    *ret_certificate = NULL;
+    if (verdict != SP_AUTH_NONE || !credentials->certificate || !(accepted & SP_AUTHENTICATE_CERTIFICATE))
+        return verdict;
+    *ret_certificate = credentials->certificate;
+    *ret = sp_span((const char *)credentials->certificate->thumbprint, SP_THUMBPRINT_LEN);
+    return SP_AUTH_OK;
+}
+
+/* Good, taken here, and this caller's. */
+static enum sp_auth_verdict judge(const struct asking *asking, struct sp_span credential,
+                                  const struct sp_certificate_credential *by_certificate,
+                                  const struct sp_certificate_credential *certificate, uint32_t accepted, struct sp_principal **ret,
+                                  const char **ret_reason) {
+    uint32_t kind = SP_AUTHENTICATE_CERTIFICATE;
+    struct sp_principal *found = NULL;
+    enum sp_auth_verdict verdict = by_certificate ? check_certificate(by_certificate, asking->now_s, &found, ret_reason)
+                                                  : check(asking, credential, accepted, &kind, &found, ret_reason);
+    if (verdict != SP_AUTH_OK)
+        return verdict;
+    if (!may_use(found, certificate))
+        verdict = say(ret_reason, SP_AUTH_INVALID, "bound to another certificate");
+    else if (!(accepted & kind))
+        verdict = say(ret_reason, SP_AUTH_NOT_HERE, "this kind of credential is not taken here");
+    if (verdict == SP_AUTH_OK)
+        *ret = found;
+    else
+        sp_principal_unref(found);
+    return verdict;
+}
+
 enum sp_auth_verdict sp_identity_authenticate(struct sp_identity *identity, struct sp_token_cache *cache, struct sp_auth_memory *last,
                                               const struct sp_credentials *credentials, uint32_t accepted, uint64_t now_s,
                                               struct sp_auth_question *question, struct sp_principal **ret, const char **ret_reason) {
-    const struct sp_certificate_credential *certificate = credentials->certificate;
+    const struct asking asking = {.identity = identity, .cache = cache, .now_s = now_s, .question = question};
+    const struct sp_certificate_credential *by_certificate;
+    struct sp_span credential;
     if (accepted == SP_AUTHENTICATE_NONE)
         return accept_nobody(identity, ret, ret_reason);
 
-    struct sp_span credential;
-    enum sp_auth_verdict verdict =
-        accepted == SP_AUTHENTICATE_CERTIFICATE ? say(ret_reason, SP_AUTH_NONE, "no certificate") : choose(credentials, &credential, ret_reason);
-    bool by_certificate = verdict == SP_AUTH_NONE && certificate && accepted & SP_AUTHENTICATE_CERTIFICATE;
-    if (by_certificate) {
-        credential = sp_span((const char *)certificate->thumbprint, SP_THUMBPRINT_LEN);
-        verdict = SP_AUTH_OK;
-    }
+    enum sp_auth_verdict verdict = choose_for(accepted, credentials, &credential, &by_certificate, ret_reason);
     if (verdict == SP_AUTH_NONE && accepted & SP_AUTHENTICATE_NONE)
         return accept_nobody(identity, ret, ret_reason);
     if (verdict != SP_AUTH_OK)
@@ -284,28 +315,10 @@ enum sp_auth_verdict sp_identity_authenticate(struct sp_identity *identity, stru
         *ret = sp_principal_ref(last->principal);
         return say(ret_reason, SP_AUTH_OK, "ok");
     }
-
-    uint32_t kind = 0;
-    struct sp_principal *found = NULL;
-    const struct asking asking = {.identity = identity, .cache = cache, .now_s = now_s, .question = question};
-    if (by_certificate) {
-        kind = SP_AUTHENTICATE_CERTIFICATE;
-        verdict = check_certificate(certificate, now_s, &found, ret_reason);
-    } else {
-        verdict = check(&asking, credential, accepted, &kind, &found, ret_reason);
-    }
+    verdict = judge(&asking, credential, by_certificate, credentials->certificate, accepted, ret, ret_reason);
     if (verdict != SP_AUTH_OK)
         return verdict;
-    if (!may_use(found, certificate)) {
-        sp_principal_unref(found);
-        return say(ret_reason, SP_AUTH_INVALID, "bound to another certificate");
-    }
-    if (!(accepted & kind)) {
-        sp_principal_unref(found);
-        return say(ret_reason, SP_AUTH_NOT_HERE, "this kind of credential is not taken here");
-    }
     if (last)
-        remember(last, identity, cache, credential, accepted, found);
-    *ret = found;
+        remember(last, identity, cache, credential, accepted, *ret);
     return say(ret_reason, SP_AUTH_OK, "ok");
 }

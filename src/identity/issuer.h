@@ -38,16 +38,16 @@ struct sp_identity {
     struct sp_principal *nobody;
 };
 
-const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name);       /* NULL: unknown */
+const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name); /* NULL: unknown */
 /* Grows with every change of any key set: what was verified before must be looked at again. */
 uint64_t sp_key_changes(void);
 /* A new stamp and set; takes `set`, which may be NULL with stamp 0. */
 void sp_issuer_keys_put(struct sp_issuer_keys *keys, struct sp_key_set *set, uint64_t stamp);
 struct sp_issuer_keys *sp_issuer_keys_new(void) SP_MUST_USE;
-void sp_issuer_keys_unref(struct sp_issuer_keys *keys); /* takes NULL */
+void sp_issuer_keys_unref(struct sp_issuer_keys *keys);           /* takes NULL */
 int sp_key_stamp(struct sp_span jwks, uint64_t *ret) SP_MUST_USE; /* -ENOMEM */
 /* Whether a token verified under this issuer configuration and key set (0: whatever its keys) would be verified still. */
 bool sp_identity_vouches(const struct sp_identity *identity, uint64_t fingerprint, uint64_t key_stamp);
-const struct sp_known_key *sp_identity_key(const struct sp_identity *identity, const char id[8]);          /* NULL: unknown */
+const struct sp_known_key *sp_identity_key(const struct sp_identity *identity, const char id[8]); /* NULL: unknown */
 
 #endif

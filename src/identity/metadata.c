@@ -57,6 +57,7 @@ char *sp_metadata_url(struct sp_span issuer, enum sp_metadata_form form) {
     char *url = NULL;
     int n = form == SP_METADATA_OPENID
                 ? asprintf(&url, SP_SPAN_FMT SP_SPAN_FMT "/.well-known/openid-configuration", (int)host_end, issuer.at, SP_SPAN_ARG(path))
-                : asprintf(&url, SP_SPAN_FMT "/.well-known/oauth-authorization-server" SP_SPAN_FMT, (int)host_end, issuer.at, SP_SPAN_ARG(path));
+                : asprintf(&url, SP_SPAN_FMT "/.well-known/oauth-authorization-server" SP_SPAN_FMT, (int)host_end, issuer.at,
+                           SP_SPAN_ARG(path));
     return n < 0 ? NULL : url;
 }

@@ -9,7 +9,9 @@ struct sp_refused {
     } place[PLACES];
 };
 
-struct sp_refused *sp_refused_new(void) { return calloc(1, sizeof(struct sp_refused)); }
+struct sp_refused *sp_refused_new(void) {
+    return calloc(1, sizeof(struct sp_refused));
+}
 
 /* Keys are hashes already. */
 static size_t place_of(const uint8_t key[32]) {

@@ -1,5 +1,5 @@
-/* What was asked about in vain, for a while: a table of fixed size in which the newest pushes out what stands in its place. Forgetting costs
- * one more question, never an answer: whoever floods it gains nothing. */
+/* What was asked about in vain, for a while: a table of fixed size in which the newest pushes out what stands in its place. Forgetting
+ * costs one more question, never an answer: whoever floods it gains nothing. */
 #ifndef SALLYPORT_IDENTITY_REFUSED_H
 #define SALLYPORT_IDENTITY_REFUSED_H
 

@@ -9,8 +9,8 @@
 
 /* Exactly two dots, and all else base64url: what is treated as a JWT rather than as an opaque token. */
 bool sp_jwt_looks_like_one(struct sp_span text);
-/* As sp_jwt_verify(); and whose token it was: with OK, and with WAIT, which says that newer keys of this issuer might verify it: *ret_missing
- * then identifies the key that is missing (the digest of issuer and kid). */
+/* As sp_jwt_verify(); and whose token it was: with OK, and with WAIT, which says that newer keys of this issuer might verify it:
+ * *ret_missing then identifies the key that is missing (the digest of issuer and kid). */
 enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span token, uint64_t now_s, struct sp_principal **ret,
                                   const struct sp_issuer **ret_issuer, uint8_t ret_missing[32], const char **ret_reason) SP_MUST_USE;
 

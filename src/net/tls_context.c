@@ -4,16 +4,19 @@
 #include "tls.h"
 
 #define CIPHERSUITES         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-#define GROUPS_HYBRID        "X25519MLKEM768:X25519:P-256:P-384" /* OpenSSL 3.5 and later; RFC 9794 says what hybrid means */
-#define GROUPS               "X25519:P-256:P-384"
 #define READ_BUFFER_LEN      (32 * 1024) /* two full records per recv(2); held only while there is something in it */
 #define PEER_CERTIFICATE_MAX (64 * 1024) /* a whole chain, from somebody who is not known yet */
 
+/* The first that this OpenSSL knows. From 3.5 on there is a hybrid group (RFC 9794 says what that is), and a star says of which groups a
+ * client sends a key share at once: with both a server that has no hybrid needs no second round. */
 static bool set_groups(SSL_CTX *context) {
-    if (SSL_CTX_set1_groups_list(context, GROUPS_HYBRID) == 1)
-        return true;
-    ERR_clear_error();
-    return SSL_CTX_set1_groups_list(context, GROUPS) == 1;
+    static const char *const groups[] = {"*X25519MLKEM768:*X25519:P-256:P-384", "X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384"};
+    for (size_t i = 0; i < SP_COUNT(groups); i++) {
+        if (SSL_CTX_set1_groups_list(context, groups[i]) == 1)
+            return true;
+        ERR_clear_error();
+    }
+    return false;
 }
 
 SSL_CTX *sp_tls_context_new(const SSL_METHOD *method) {

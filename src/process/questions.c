@@ -8,7 +8,7 @@ struct asker {
     struct sp_channel *channel; /* of the worker */
     uint64_t id;                /* the worker's */
     enum sp_message_type answer;
-    uint64_t ticket;            /* keys: the issuer's; introspection: its own */
+    uint64_t ticket; /* keys: the issuer's; introspection: its own */
 };
 
 struct sp_questions {
@@ -49,7 +49,7 @@ static void on_keys(void *owner, uint64_t issuer, int sealed_fd) {
 
 static void on_answered(void *owner, uint64_t ticket, bool answered, uint32_t wait_ms) {
     struct sp_questions *questions = owner;
-    sp_list_each_safe(node, &questions->askers) {
+    sp_list_each_safe (node, &questions->askers) {
         struct asker *asker = sp_list_entry(node, struct asker, node);
         if (asker->answer != SP_MSG_KEY_ANSWER || asker->ticket != ticket)
             continue;
@@ -60,7 +60,7 @@ static void on_answered(void *owner, uint64_t ticket, bool answered, uint32_t wa
 
 static void on_introspected(void *owner, uint64_t ticket, bool answered, struct sp_span answer) {
     struct sp_questions *questions = owner;
-    sp_list_each_safe(node, &questions->askers) {
+    sp_list_each_safe (node, &questions->askers) {
         struct asker *asker = sp_list_entry(node, struct asker, node);
         if (asker->answer != SP_MSG_INTROSPECTION || asker->ticket != ticket)
             continue;
@@ -128,7 +128,7 @@ void sp_questions_message(struct sp_questions *questions, struct sp_channel *cha
 }
 
 void sp_questions_forget(struct sp_questions *questions, const struct sp_channel *channel) {
-    sp_list_each_safe(node, &questions->askers) {
+    sp_list_each_safe (node, &questions->askers) {
         struct asker *asker = sp_list_entry(node, struct asker, node);
         if (asker->channel == channel)
             leave(questions, asker);

@@ -52,6 +52,8 @@ void sp_revoked_learn(struct sp_process *from, struct sp_span payload) {
     struct sp_span rest = sp_span_from(payload, sizeof heard.head);
     if (heard.head.count > SP_REVOKED_MAX || rest.len != heard.head.count * sizeof heard.key[0])
         return sp_process_kill(from, SIGKILL, "it broke the message contract: revoked keys");
+    if (!supervisor->current->config->redis)
+        return; /* there is nowhere it could have learned that from */
     memcpy(heard.key, rest.at, rest.len);
     for (size_t i = 0; i < heard.head.count; i++) {
         struct sp_revocation revocation = {.now = heard.key[i].now != 0};

@@ -48,8 +48,8 @@ static void count_limiter(struct worker *worker) {
             sp_info("Redis answers again: limits are shared");
         else
             sp_warn("Redis does not answer (%s): each limit does what its on_outage says", now.problem[0] ? now.problem : "no reason known");
-    } else if (now.up && now.problem[0] && strcmp(now.problem, told->problem) != 0) {
-        sp_warn("Redis: %s", now.problem);
+    } else if (now.shared && now.problem[0] && strcmp(now.problem, told->problem) != 0) {
+        sp_warn(now.up ? "Redis: %s" : "Redis is not used (%s): each limit does what its on_outage says", now.problem);
     }
     *told = now;
 }

@@ -396,3 +396,17 @@ def answers_once_then_closes_silently(connection, request):
 def refuses_early(connection, request):
     connection.answer(413, {"error": {"message": "the backend wants less"}}, [("connection", "close")])
     return False
+
+
+def never_answers_nor_reads(connection, request):
+    """Accepts, and leaves everything in its socket until the gateway has had enough."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not connection.backend.stopping:
+        if select.select([connection.sock], [], [], 0)[0] and is_reset(connection.sock):
+            break
+        time.sleep(0.05)
+    return False
+
+
+def is_reset(sock):
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

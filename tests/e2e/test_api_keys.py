@@ -238,6 +238,18 @@ def test_rotation_while_requests_run_loses_none(start):
     assert [status(gateway, secret) for secret in secrets] == [200] * 4, "both count during the overlap"
 
 
+def test_after_the_overlap_only_the_new_key_counts(start):
+    gateway = start.gateway()
+    old, hurried = own_key(gateway), own_key(gateway, "hurried")
+    new = [command("key", "rotate", "--file", keys_file(gateway), key_id(secret), "--overlap", overlap).stdout.strip()
+           for secret, overlap in ((old, "2s"), (hurried, "0"))]
+    assert gateway.ctl("reload").returncode == 0
+    assert status(gateway, hurried) == 401, "without an overlap it is revoked"
+    assert status(gateway, old) == 200
+    wait_until(lambda: status(gateway, old) == 401, 10, "the overlap ends")
+    assert [status(gateway, secret) for secret in new] == [200, 200]
+
+
 # ---- On every gateway that shares the Redis ----
 
 def with_redis(server):

@@ -15,7 +15,7 @@ def login_limit(requests="1/h", burst=5, server=None, also=None, **more):
         if also:
             config["routes"][0]["limits"] = list(also)
         if server:
-            config["redis"] = {"url": server.url, "gateways": 2}
+            config["redis"] = {"url": server.url, "gateways": 2, "deadline": "1s"}  # what comes later is decided here, and not what this is about
         config["listeners"][0]["address"] = "0.0.0.0:" + config["listeners"][0]["address"].rsplit(":", 1)[1]
         config["workers"] = 2
     return change

@@ -1,4 +1,5 @@
-/* Any bytes as an introspection answer (RFC 7662): what is accepted must have said so, and is never remembered for longer than it may be. */
+/* Any bytes as an introspection answer (RFC 7662): what is accepted must have said so, and is never remembered for longer than it may be.
+ */
 #include <jansson.h>
 
 #include "known.h"
@@ -19,9 +20,7 @@ static bool names_us(const json_t *aud) {
     bool found = json_is_string(aud) && strcmp(json_string_value(aud), "inference") == 0;
     size_t i;
     json_t *item;
-    json_array_foreach(aud, i, item) {
-        found = found || (json_is_string(item) && strcmp(json_string_value(item), "inference") == 0);
-    }
+    json_array_foreach(aud, i, item) { found = found || (json_is_string(item) && strcmp(json_string_value(item), "inference") == 0); }
     return found;
 }
 

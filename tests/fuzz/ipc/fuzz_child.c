@@ -85,6 +85,14 @@ static void on_status(void *owner, const struct sp_msg_status *status, const str
     (void)sum;
 }
 
+static void on_revoked(void *owner, const struct sp_msg_revoked_key *keys, size_t n) {
+    REQUIRE(told.started && n > 0 && n <= SP_REVOKED_MAX);
+    volatile uint32_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += keys[i].now;
+    (void)sum;
+}
+
 static const struct sp_child_events role = {
     .segment_size = {4096, 4096, 4096},
     .segments_writable = true,
@@ -100,6 +108,7 @@ static const struct sp_child_events role = {
     .drain = on_drain,
     .admin_answer = on_admin_answer,
     .status = on_status,
+    .revoked = on_revoked,
 };
 
 /* Generation 1 of the smallest configuration there is. */

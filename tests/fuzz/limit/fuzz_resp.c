@@ -1,9 +1,10 @@
-/* Bytes as if from Redis: in pieces, through the decoder, and as a decision. The first byte says how large the pieces are. */
+/* Bytes as if from Redis: in pieces, through the decoder, as a decision, and as a page of revoked keys. The first byte says how large the pieces are. */
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "redis_store.h"
 #include "resp.h"
+#include "revocation_feed.h"
 
 #define MUST(condition)                                                                                                                    \
     do {                                                                                                                                   \
@@ -37,6 +38,19 @@ static void check_answers(const struct sp_resp_reply *reply, uint64_t cost) {
     }
 }
 
+static void check_page(const struct sp_resp_reply *reply, uint64_t last) {
+    struct sp_revocation revoked[SP_REVOKED_PAGE];
+    size_t n = 0;
+    uint64_t read_to = 0;
+    int members = sp_revoked_page(reply, last, revoked, &n, &read_to);
+    if (members < 0)
+        return;
+    MUST(n <= (size_t)members && members <= SP_REVOKED_PAGE);
+    MUST(read_to >= last && read_to < UINT64_C(1) << 53);
+    for (size_t i = 0; i < n; i++)
+        MUST(sp_key_id_valid(sp_span(revoked[i].id, SP_KEY_ID_LEN)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     if (len < 2)
         return 0;
@@ -57,6 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             for (size_t i = 0; i < reply->n; i++)
                 check_value(&reply->item[i]);
             check_answers(reply, cost);
+            check_page(reply, cost);
             r = 0;
         }
         broken = broken || r < 0;

@@ -129,8 +129,8 @@ static const char contract[] = "version: 1\n"                                   
 static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) {
     ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them", "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
                   "t:27:3: `sentinel` is not yet supported; remove it", "t:28:3: `cluster` is not yet supported; remove it",
-                  "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:3: `ca` is not yet supported; remove it",
-                  "t:33:3: `certificate` is not yet supported; remove it", "t:34:3: `key` is not yet supported; remove it",
+                  "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:7: `ca` is for rediss:// URLs; use one, or remove it",
+                  "t:33:16: `certificate` is for rediss:// URLs; use one, or remove it", "t:34:8: `key` is for rediss:// URLs; use one, or remove it",
                   "t:57:18: `models` other than [*] is not yet supported; remove it",
                   "t:58:64: `priority: low` is not yet supported; remove it (possible now: normal)",
                   "t:64:5: `tokens` is not yet supported; remove it", "t:65:5: `token_burst` is not yet supported; remove it",

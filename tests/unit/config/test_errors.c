@@ -147,7 +147,7 @@ static void addresses_and_urls_have_a_form(void **state) {
     ASSERT_ERRORS(BASE "admin: {metrics: \"9464\"}\n", "t:9:18: `metrics`: expected host:port, such as 127.0.0.1:9464");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://u:secret@h:1\"}\n",
                   "t:9:14: `url`: names and passwords do not belong in the URL; use username and password_file");
-    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1\"}\n", "t:9:14: `url`: expected redis://host:port or redis://host:port/database");
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1\"}\n", "t:9:14: `url`: expected redis://host:port, rediss://host:port, either with /database, or unix:///path");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1:6379/x\"}\n",
                   "t:9:14: `url`: the database after the slash must be a number from 0 to 65535");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://cache:6379\"}\n",
@@ -271,6 +271,17 @@ static void keys_that_need_each_other_say_so(void **state) {
 
 #define WITH_TLS(scheme, keys) "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"" scheme "://h\"}]\n    tls: {" keys "}\n" ROUTES
 
+static void redis_over_tls_or_a_socket_is_said_by_its_url(void **state) {
+    ASSERT_ERRORS(BASE "redis: {url: \"rediss://127.0.0.1:6379/3\", ca: a.pem, server_name: redis.internal, certificate: c.pem, key: k.pem}\n", NULL);
+    ASSERT_ERRORS(BASE "redis: {url: \"unix:///run/redis/redis.sock\"}\n", NULL);
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", server_name: a}\n",
+                  "t:9:53: `server_name` is for rediss:// URLs; use one, or remove it");
+    ASSERT_ERRORS(BASE "redis: {url: \"rediss://127.0.0.1:6379\", ca: a.pem, key: k.pem}\n",
+                  "t:9:57: `key` needs `certificate`, the certificate it belongs to");
+    ASSERT_ERRORS(BASE "redis: {url: \"unix://redis.sock\"}\n",
+                  "t:9:14: `url`: expected unix:///path, such as unix:///run/redis/redis.sock");
+}
+
 static void the_proxy_protocol_needs_proxies(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS "    proxy_protocol: true\n" POOLS ROUTES,
                   "t:5:21: `proxy_protocol` needs `trusted_proxies`, whose word is believed");
@@ -327,6 +338,7 @@ int main(void) {
         cmocka_unit_test(issuers_must_be_able_to_verify),
         cmocka_unit_test(things_cannot_be_given_twice),
         cmocka_unit_test(keys_that_need_each_other_say_so),
+        cmocka_unit_test(redis_over_tls_or_a_socket_is_said_by_its_url),
         cmocka_unit_test(the_proxy_protocol_needs_proxies),
         cmocka_unit_test(what_tls_is_made_of_belongs_together),
         cmocka_unit_test(a_mistake_is_reported_once),

@@ -22,6 +22,8 @@ static void check_example(const char *name) {
     assert_int_equal(mkdir(in_folder(&folder, "tls"), 0700), 0);
     folder_write(&folder, "tls/fullchain.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
     folder_write(&folder, "tls/clients-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/idp-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
+    folder_write(&folder, "tls/redis-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
     folder_write(&folder, "tls/backends-ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
     folder_write(&folder, "tls/gw.pem", "-----BEGIN CERTIFICATE-----\n", 0644);
     folder_write(&folder, "tls/gw.key", "-----BEGIN PRIVATE KEY-----\n", 0600);

@@ -17,10 +17,8 @@ static struct sp_auth_memory last;
 static const char *reason;
 
 static int begin(void **state) {
-    certificate = (struct sp_certificate_credential){.name = SP_SPAN("spiffe://test/alice"),
-                                                     .subject = SP_SPAN("CN=alice,O=Acme"),
-                                                     .thumbprint = thumbprint,
-                                                     .not_after_s = NOW + 100};
+    certificate = (struct sp_certificate_credential){
+        .name = SP_SPAN("spiffe://test/alice"), .subject = SP_SPAN("CN=alice,O=Acme"), .thumbprint = thumbprint, .not_after_s = NOW + 100};
     other_certificate = certificate;
     other_certificate.thumbprint = other_thumbprint;
     return begin_test(state);
@@ -127,7 +125,8 @@ static void a_bound_token_stays_bound_when_it_is_remembered(void **state) {
     struct sp_credentials fields = {.x_api_key = sp_span_text(bound), .certificate = &certificate};
     struct sp_principal *principal;
     assert_int_equal(sp_token_cache_new(10, &cache), 0);
-    assert_int_equal(sp_identity_authenticate(identity, cache, NULL, &fields, SP_AUTHENTICATE_JWT, NOW, NULL, &principal, &reason), SP_AUTH_OK);
+    assert_int_equal(sp_identity_authenticate(identity, cache, NULL, &fields, SP_AUTHENTICATE_JWT, NOW, NULL, &principal, &reason),
+                     SP_AUTH_OK);
     sp_principal_unref(principal);
     fields.certificate = &other_certificate;
     assert_int_equal(sp_identity_authenticate(identity, cache, NULL, &fields, SP_AUTHENTICATE_JWT, NOW, NULL, &principal, &reason),

@@ -72,7 +72,8 @@ static void metadata_is_looked_for_where_the_standards_put_it(void **state) {
         {"https://a.test/", "https://a.test/.well-known/openid-configuration", "https://a.test/.well-known/oauth-authorization-server"},
         {"https://a.test:8443/x/y", "https://a.test:8443/x/y/.well-known/openid-configuration",
          "https://a.test:8443/.well-known/oauth-authorization-server/x/y"},
-        {"https://a.test/x/", "https://a.test/x/.well-known/openid-configuration", "https://a.test/.well-known/oauth-authorization-server/x"},
+        {"https://a.test/x/", "https://a.test/x/.well-known/openid-configuration",
+         "https://a.test/.well-known/oauth-authorization-server/x"},
         {"http://[::1]:1", "http://[::1]:1/.well-known/openid-configuration", "http://[::1]:1/.well-known/oauth-authorization-server"},
     };
     for (size_t i = 0; i < SP_COUNT(cases); i++) {

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -278,6 +279,41 @@ static void sending_to_a_peer_that_left_says_so(void **state) {
     assert_int_equal(supervisor.reason, 0);
 }
 
+static void what_waits_for_a_peer_that_left_is_dropped_and_closed(void **state) {
+    unsigned before = open_descriptors();
+    for (unsigned i = 0; i < 4096 && send_listener(STDERR_FILENO) == 0; i++)
+        ;
+    sp_channel_free(sp_take(worker.channel));
+    for (unsigned turns = 0; turns < 16 && supervisor.closes == 0; turns++)
+        turn();
+    assert_int_equal(supervisor.closes, 1);
+    assert_int_equal(supervisor.reason, 0);
+    sp_channel_free(sp_take(supervisor.channel));
+    turn();
+    assert_int_equal(open_descriptors(), before - 2);
+}
+
+static void a_descriptor_that_is_none_is_not_queued(void **state) {
+    while (send_listener(STDERR_FILENO) == 0)
+        ; /* from here on messages wait */
+    for (unsigned turns = 0; turns < 4096 && send_drain(1) < 0; turns++)
+        turn();
+    unsigned before = open_descriptors();
+    int closed_fd = dup(STDERR_FILENO);
+    close(closed_fd);
+    assert_int_equal(send_listener(closed_fd), -EBADF);
+    assert_int_equal(open_descriptors(), before);
+}
+
+static void a_channel_on_what_cannot_be_waited_for_is_not_made(void **state) {
+    unsigned before = open_descriptors();
+    struct sp_channel *none = NULL;
+    int fd = memfd_create("no channel", MFD_CLOEXEC);
+    assert_int_equal(sp_channel_new(loop, fd, SP_ROLE_SUPERVISOR, SP_ROLE_WORKER, &events, &supervisor, &none), -EPERM);
+    assert_null(none);
+    assert_int_equal(open_descriptors(), before); /* it took the descriptor, and closed it */
+}
+
 static void a_channel_may_be_freed_by_what_it_calls(void **state) {
     worker.free_in_callback = true;
     assert_int_equal(send_drain(1), 0);
@@ -306,6 +342,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_full_queue_refuses_and_leaks_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(queued_descriptors_are_closed_with_the_channel, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sending_to_a_peer_that_left_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_waits_for_a_peer_that_left_is_dropped_and_closed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_descriptor_that_is_none_is_not_queued, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_channel_on_what_cannot_be_waited_for_is_not_made, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_channel_may_be_freed_by_what_it_calls, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

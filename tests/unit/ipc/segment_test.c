@@ -1,10 +1,12 @@
 /* Memory files: who holds one cannot pull it away under another, and sealed bytes stay as they are. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -94,6 +96,43 @@ static void nothing_cannot_be_sealed(void **state) {
     assert_int_equal(fd, -1);
 }
 
+static void an_empty_file_is_not_believed_either(void **state) {
+    _cleanup_(sp_close_fd) int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct sp_span back;
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    assert_int_equal(sp_sealed_map(fd, 1024, &back), -EINVAL);
+}
+
+static void a_size_that_no_file_can_have_makes_no_segment(void **state) {
+    int fd = -1;
+    assert_int_equal(sp_segment_create("test", 0, &fd), -EINVAL);
+    assert_int_equal(sp_segment_create("test", SIZE_MAX, &fd), -EINVAL);
+    assert_int_equal(fd, -1);
+}
+
+static void a_descriptor_that_is_none_is_not_mapped(void **state) {
+    void *at = NULL;
+    struct sp_span back;
+    assert_int_equal(sp_segment_map(-1, 4096, true, &at), -EBADF);
+    assert_int_equal(sp_sealed_map(-1, 4096, &back), -EPERM);
+    assert_null(at);
+}
+
+static void without_descriptors_nothing_is_made(void **state) {
+    struct rlimit before, none;
+    int fd = -1, pair[2] = {-1, -1};
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int segment = sp_segment_create("test", 4096, &fd), sealed = sp_sealed_bytes("test", SP_SPAN("abc"), &fd), channel = sp_channel_pair(pair);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(segment, -EMFILE);
+    assert_int_equal(sealed, -EMFILE);
+    assert_int_equal(channel, -EMFILE);
+    assert_int_equal(fd, -1);
+    assert_int_equal(pair[0], -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_segment_begins_zeroed_and_is_shared),
@@ -105,6 +144,10 @@ int main(void) {
         cmocka_unit_test(bytes_that_are_not_sealed_are_not_believed),
         cmocka_unit_test(bytes_past_the_maximum_are_refused),
         cmocka_unit_test(nothing_cannot_be_sealed),
+        cmocka_unit_test(an_empty_file_is_not_believed_either),
+        cmocka_unit_test(a_size_that_no_file_can_have_makes_no_segment),
+        cmocka_unit_test(a_descriptor_that_is_none_is_not_mapped),
+        cmocka_unit_test(without_descriptors_nothing_is_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -244,7 +244,7 @@ static void a_header_may_come_byte_by_byte(void **state) {
     int client = connect_to(f);
     for (size_t i = 0; i < sizeof FROM_192_0_2_7 - 1; i++) {
         assert_int_equal(f->n_in, 0);
-        say(client, FROM_192_0_2_7 + i, 1);
+        say(client, &FROM_192_0_2_7[i], 1);
         check(sp_loop_turn(f->loop, 0));
         check(sp_loop_turn(f->loop, 0));
     }
@@ -338,7 +338,7 @@ static void freeing_from_inside_is_safe_behind_a_proxy_too(void **state) {
     say(first, FROM_192_0_2_7, 20);
     for (int i = 0; i < 5; i++)
         check(sp_loop_turn(f->loop, 1));
-    say(first, FROM_192_0_2_7 + 20, sizeof FROM_192_0_2_7 - 1 - 20);
+    say(first, &FROM_192_0_2_7[20], sizeof FROM_192_0_2_7 - 1 - 20);
     turn_until(f, f->n_in == 1);
     assert_null(f->acceptor);
     assert_closed_by_peer(waits);

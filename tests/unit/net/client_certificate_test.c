@@ -218,7 +218,6 @@ static void assert_refused(struct stage *stage, const char *crl, const struct te
     struct outcome outcome = connect_with(required, who, NULL, NULL), also = connect_with(optional, who, NULL, NULL);
     assert_false(outcome.opened || also.opened); /* a bad one is worse than none */
     assert_true(outcome.refused_certificate && also.refused_certificate);
-    _cleanup_(sp_free_pointer) char *serial = NULL;
     BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(who->x509), NULL);
     char *digits = BN_bn2hex(number), whole[600];
     char *subject = X509_NAME_oneline(X509_get_subject_name(who->x509), NULL, 0);
