@@ -10,7 +10,7 @@ clang_build=${2:-$build}
 tools=tests/tools
 failed=0
 out=$(mktemp)
-trap 'rm -f "$out" "$out.cfg" "$out.planted"' EXIT
+trap 'rm -f "$out" "$out.cfg"' EXIT
 
 check() { # name, then a command that succeeds when there is nothing to say
     name=$1
@@ -77,12 +77,13 @@ no_secret_in_the_tree() {
         echo "secretlint is not installed: cd $tools && npm ci"
         return 1
     }
-    printf 'key: %s%s\n' sp_Zz3dE6gH_ 0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJ012 >"$out.planted"
-    if secretlint "$out.planted" >/dev/null; then
+    planted=$build/planted-secret
+    printf 'key: %s%s\n' sp_Zz3dE6gH_ 0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJ012 >"$planted"
+    if ! secretlint "$planted" | grep -q 'API key of a Sallyport gateway'; then
         echo "an API key that was planted is not found"
         return 1
     fi
-    rm -f "$out.planted"
+    rm -f "$planted"
     secretlint $(texts_and_corpora)
 }
 

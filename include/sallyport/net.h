@@ -130,6 +130,9 @@ void sp_tls_tickets_free(struct sp_tls_tickets *tickets);
  * sentence (malloc'ed) that begins with file:line:column, e.g. that the key does not match the certificate. -ENOMEM without one. */
 int sp_tls_server_new(const struct sp_listener_config *listener, const struct sp_tls_signer *signer, struct sp_tls_tickets *tickets,
                       char **ret_error, struct sp_tls_server **ret) SP_MUST_USE;
+/* Whether who is at the other end of this connection, made before a reload, would still be let in: his certificate is looked at again where
+ * what it is verified by has changed, one without it is refused where it is required now. Costs a signature or two when it has changed. */
+bool sp_tls_server_accepts(const struct sp_tls_server *tls, const struct sp_transport *transport);
 struct sp_tls_server *sp_tls_server_ref(struct sp_tls_server *tls);
 void sp_tls_server_unref(struct sp_tls_server *tls); /* takes NULL */
 

@@ -16,6 +16,7 @@ enum { FETCH_TIMEOUT_MS = 5000, KEY_SET_MAX = 256 * 1024, BACKOFF_MIN_MS = 1000,
 #define REFRESH_DEFAULT_MS HOUR_MS
 #define REFRESH_MAX_MS     (24 * HOUR_MS)
 #define KEPT_MAX_MS        (24 * HOUR_MS)
+#define PROBLEM_SIZE       (CURL_ERROR_SIZE + 256)
 
 enum step { STEP_IDLE, STEP_METADATA, STEP_KEYS };
 
@@ -34,8 +35,10 @@ struct source {
     size_t set_len;
     uint64_t good_ms;        /* when it was fetched */
     bool wanted, was_wanted; /* somebody waits for the fetch under way; and somebody did before, at wanted_ms */
+    bool joined;             /* whoever waits came when it had begun already: it may bring what was published before */
     uint64_t wanted_ms;
-    char problem[512]; /* as logged */
+    char openid_problem[PROBLEM_SIZE]; /* why the first form of discovery failed */
+    char problem[2 * PROBLEM_SIZE];    /* as logged */
 };
 
 struct sp_issuers {
@@ -87,6 +90,7 @@ static void drop_set(struct source *source) {
 static void failed(struct source *source, const char *why) {
     struct sp_issuers *issuers = source->issuers;
     source->step = STEP_IDLE;
+    source->joined = false;
     free(sp_take(source->jwks_uri)); /* it may have moved */
     source->backoff_ms = sp_min(sp_max(source->backoff_ms * 2, (uint64_t)BACKOFF_MIN_MS), (uint64_t)BACKOFF_MAX_MS);
     sp_timer_start(issuers->loop, &source->timer, jittered(source->backoff_ms));
@@ -103,6 +107,7 @@ static void failed(struct source *source, const char *why) {
     answer(source, false);
 }
 
+/* 1: it is another than before; 0: it is the same. */
 static int adopt(struct source *source, struct sp_span set) {
     if (source->fd >= 0 && sp_span_eq(set, sp_span(source->set, source->set_len)))
         return 0;
@@ -118,7 +123,13 @@ static int adopt(struct source *source, struct sp_span set) {
     source->set = copy;
     source->set_len = set.len;
     source->issuers->events->keys(source->issuers->owner, source->config->fingerprint, fd);
-    return 0;
+    return 1;
+}
+
+static void fetch_now(struct source *source) {
+    source->was_wanted = true;
+    source->wanted_ms = now_ms();
+    sp_timer_start(source->issuers->loop, &source->timer, 0); /* not from in here, so that the answer never is */
 }
 
 static void got_keys(struct source *source, struct sp_span set, uint64_t refresh_ms) {
@@ -138,7 +149,12 @@ static void got_keys(struct source *source, struct sp_span set, uint64_t refresh
     source->backoff_ms = 0;
     source->good_ms = now_ms();
     sp_timer_start(source->issuers->loop, &source->timer, jittered(refresh_ms));
-    answer(source, true);
+    bool again = source->wanted && source->joined && r == 0;
+    source->joined = false;
+    if (again)
+        fetch_now(source);
+    else
+        answer(source, true);
 }
 
 /* ---- Fetching ---- */
@@ -163,8 +179,11 @@ static int get_keys(struct source *source) {
     return get(source, source->config->jwks.text ? source->config->jwks.text : source->jwks_uri, KEY_SET_MAX);
 }
 
+/* A refresh looks anew where the keys are; who waits for one is not kept waiting for that. */
 static void begin(struct source *source) {
     sp_timer_stop(&source->timer);
+    if (!source->wanted)
+        free(sp_take(source->jwks_uri));
     int r = source->config->jwks.text || source->jwks_uri ? get_keys(source) : get_metadata(source, SP_METADATA_OPENID);
     if (r < 0)
         failed(source, strerror(-r));
@@ -174,7 +193,7 @@ static void on_timer(struct sp_timer *timer) { begin(SP_CONTAINER(timer, struct 
 
 static void got_metadata(struct source *source, struct sp_span metadata, const char *problem) {
     _cleanup_(sp_free_pointer) char *wrong = NULL, *uri = NULL;
-    char why[CURL_ERROR_SIZE + 256];
+    char why[2 * PROBLEM_SIZE];
     int r = problem ? 0 : sp_metadata_jwks_uri(metadata, sp_span_text(source->config->issuer.text), &wrong, &uri);
     if (uri) {
         sp_fetch_end(&source->fetch);
@@ -182,13 +201,15 @@ static void got_metadata(struct source *source, struct sp_span metadata, const c
         r = get_keys(source);
         return r < 0 ? failed(source, strerror(-r)) : (void)0;
     }
-    snprintf(why, sizeof why, "%s: %s", source->form == SP_METADATA_OPENID ? "OpenID discovery" : "OAuth discovery",
+    bool first = source->form == SP_METADATA_OPENID;
+    snprintf(why, sizeof why, "%s%s: %s", first ? "" : source->openid_problem, first ? "OpenID discovery" : "; OAuth discovery",
              problem ? problem
              : wrong ? wrong
                      : strerror(-r));
+    snprintf(source->openid_problem, sizeof source->openid_problem, "%.*s", PROBLEM_SIZE - 1, why);
     sp_fetch_end(&source->fetch);
     /* Where a server is that says something, but the wrong thing, the other form is not tried: it would only hide that. */
-    if (source->form == SP_METADATA_OPENID && problem && get_metadata(source, SP_METADATA_OAUTH) == 0)
+    if (first && problem && get_metadata(source, SP_METADATA_OAUTH) == 0)
         return;
     failed(source, why);
 }
@@ -201,7 +222,7 @@ static void on_fetched(struct sp_fetch *fetch, const char *problem) {
     if (!problem) {
         got_keys(source, body, sp_refresh_after_ms(sp_fetch_field(fetch, "cache-control")));
     } else {
-        char why[CURL_ERROR_SIZE + 256];
+        char why[PROBLEM_SIZE];
         snprintf(why, sizeof why, "%.200s: %s", source->config->jwks.text ? source->config->jwks.text : source->jwks_uri, problem);
         failed(source, why);
     }
@@ -234,12 +255,10 @@ int sp_issuers_want(struct sp_issuers *issuers, uint64_t issuer, uint64_t *ret_t
         *ret_wait_ms = (uint32_t)(ON_DEMAND_EVERY_MS - (now - source->wanted_ms));
         return -EAGAIN;
     }
-    if (!under_way) {
-        source->was_wanted = true;
-        source->wanted_ms = now;
-        sp_timer_start(issuers->loop, &source->timer, 0); /* not from in here, so that the answer never is */
-    }
+    source->joined = source->joined || (source->step != STEP_IDLE && !source->wanted);
     source->wanted = true;
+    if (!under_way)
+        fetch_now(source);
     return 0;
 }
 

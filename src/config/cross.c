@@ -54,8 +54,9 @@ static void check_certificate(struct sp_check *check, const json_t *certificate)
     if (json_object_size(certificate) == 0 && !gives(check, certificate, "chain"))
         return; /* nothing at all has been said about already */
     if (!gives(check, certificate, "key") && !gives(check, certificate, "credential"))
-        sp_check_error(check, sp_source_container(check->source, certificate),
-                       "`key` is missing in this certificate: PEM file: its private key, readable by its owner only; or name a `credential`");
+        sp_check_error(
+            check, sp_source_container(check->source, certificate),
+            "`key` is missing in this certificate: PEM file: its private key, readable by its owner only; or name a `credential`");
 }
 
 static void check_certificates(struct sp_check *check, const json_t *root) {
@@ -70,8 +71,10 @@ static void check_certificates(struct sp_check *check, const json_t *root) {
 static void check_listener(struct sp_check *check, const json_t *listener) {
     const char *asks = text_of(listener, "client_certificate");
     if (asks && strcmp(asks, "none") != 0 && !gives(check, listener, "client_ca"))
-        sp_check_error(check, at(check, listener, "client_certificate"), "`client_certificate: %s` needs `client_ca`, the file that says who "
-                       "signs them", asks);
+        sp_check_error(check, at(check, listener, "client_certificate"),
+                       "`client_certificate: %s` needs `client_ca`, the file that says who "
+                       "signs them",
+                       asks);
     if (json_object_get(listener, "client_crl") && !gives(check, listener, "client_ca"))
         sp_check_error(check, at(check, listener, "client_crl"), "`client_crl` needs `client_ca`, whose revocations it lists");
     bool proxied = json_is_true(json_object_get(listener, "proxy_protocol"));
@@ -79,14 +82,17 @@ static void check_listener(struct sp_check *check, const json_t *listener) {
     if (proxied && !trusting && !gives(check, listener, "trusted_proxies"))
         sp_check_error(check, at(check, listener, "proxy_protocol"), "`proxy_protocol` needs `trusted_proxies`, whose word is believed");
     if (proxied && !trusting && gives(check, listener, "trusted_proxies"))
-        sp_check_error(check, at(check, listener, "trusted_proxies"), "`trusted_proxies` is empty, so nobody could connect; name the proxies");
+        sp_check_error(check, at(check, listener, "trusted_proxies"),
+                       "`trusted_proxies` is empty, so nobody could connect; name the proxies");
     if (!proxied && trusting)
-        sp_check_error(check, at(check, listener, "trusted_proxies"), "`trusted_proxies` is for `proxy_protocol: true`; set that or remove it");
+        sp_check_error(check, at(check, listener, "trusted_proxies"),
+                       "`trusted_proxies` is for `proxy_protocol: true`; set that or remove it");
 }
 
 /* The authorities this machine knows, where its administrators keep them: the workers cannot read files. */
 static const char *system_authorities(void) {
-    static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"};
+    static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                                          "/etc/ssl/ca-bundle.pem"};
     for (size_t i = 0; i < SP_COUNT(bundles); i++)
         if (access(bundles[i], R_OK) == 0)
             return bundles[i];
@@ -140,9 +146,10 @@ static void check_issuer(struct sp_check *check, const json_t *issuer) {
     const char *name = text_of(issuer, "issuer"), *jwks = text_of(issuer, "jwks");
     const char *problem = with_keys && name && !gives(check, issuer, "jwks") ? sp_check_fetched_url(sp_span_text(name)) : NULL;
     if (problem || (name && with_keys && !gives(check, issuer, "jwks") && strchr(name, '?')))
-        sp_check_error(check, at(check, issuer, "issuer"),
-                       "`issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they are "
-                       "with `jwks`");
+        sp_check_error(
+            check, at(check, issuer, "issuer"),
+            "`issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they are "
+            "with `jwks`");
     bool fetches = gives(check, issuer, "introspection") || (with_keys && (!jwks || sp_is_http_url(sp_span_text(jwks))));
     if (!fetches && json_object_get(issuer, "ca"))
         sp_check_error(check, at(check, issuer, "ca"), "`ca` is not used: nothing is fetched from this issuer; remove it");
@@ -281,8 +288,9 @@ static void check_authentication(struct sp_check *check, const json_t *root, con
     if (lists(ways, "jwt") && json_array_size(json_object_get(root, "issuers")) == 0 && !gives(check, root, "issuers"))
         sp_check_error(check, place, "`authenticate` takes jwt, but there is no issuer; add one to `issuers`");
     if (lists(ways, "client_certificate") && !asks_for_certificates(root))
-        sp_check_error(check, place, "`authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to "
-                                     "optional or required");
+        sp_check_error(check, place,
+                       "`authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to "
+                       "optional or required");
     if (lists(ways, "api_key") && !gives(check, root, "api_keys"))
         sp_check_error(check, place, "`authenticate` takes api_key, but `api_keys` names no file; make one with `sallyport key new`");
 }

@@ -133,9 +133,7 @@ const char *sp_check_server_name(struct sp_span text) {
     return sp_is_host(text, address) ? NULL : "expected a host name or an address without a port, such as gpu.internal";
 }
 
-bool sp_is_http_url(struct sp_span text) {
-    return sp_span_starts(text, SP_SPAN("https://")) || sp_span_starts(text, SP_SPAN("http://"));
-}
+bool sp_is_http_url(struct sp_span text) { return sp_span_starts(text, SP_SPAN("https://")) || sp_span_starts(text, SP_SPAN("http://")); }
 
 /* Keys and answers that came over an open network would be anybody's to choose. */
 const char *sp_check_fetched_url(struct sp_span text) {

@@ -27,8 +27,7 @@ static const struct sp_field certificate_fields[] = {
     {"key", SP_KIND_FILE, SP_PLACED | SP_SECRET, AT(struct sp_certificate_config, key), CONTENTS(struct sp_certificate_config, key_pem),
      .about = "PEM file: its private key, readable by its owner only; this or credential is required"},
     {"credential", SP_KIND_FILE, SP_PLACED | SP_SECRET | SP_CREDENTIAL, AT(struct sp_certificate_config, key),
-     CONTENTS(struct sp_certificate_config, key_pem),
-     .about = "instead of key: the name of a credential from systemd's LoadCredential="},
+     CONTENTS(struct sp_certificate_config, key_pem), .about = "instead of key: the name of a credential from systemd's LoadCredential="},
 };
 static const struct sp_record certificate = RECORD(certificate_fields, struct sp_certificate_config, .name = "certificate");
 
@@ -46,8 +45,7 @@ static const struct sp_field listener_fields[] = {
      .about = "whether clients are asked for a certificate; who gives one must give a good one"},
     {"client_ca", SP_KIND_FILE, SP_PLACED, AT(struct sp_listener_config, client_ca), CONTENTS(struct sp_listener_config, client_ca_pem),
      .about = "PEM file: who signs client certificates; needed for optional and required"},
-    {"client_crl", SP_KIND_FILE, SP_PLACED, AT(struct sp_listener_config, client_crl),
-     CONTENTS(struct sp_listener_config, client_crl_pem),
+    {"client_crl", SP_KIND_FILE, SP_PLACED, AT(struct sp_listener_config, client_crl), CONTENTS(struct sp_listener_config, client_crl_pem),
      .about = "PEM file: what they have revoked, one list (CRL) of each authority; when one has expired nobody it speaks of is let in"},
     {"protocols", SP_KIND_CHOICES, SP_TEXTUAL, "[http/1.1]", AT(struct sp_listener_config, protocols), .min = 1, .choices = alpn_protocols,
      .about = "offered by ALPN, in order"},
@@ -234,8 +232,9 @@ static const struct sp_field limit_fields[] = {
     {"shadow", SP_KIND_BOOL, 0, "false", AT(struct sp_limit_config, shadow),
      .about = "count and log what would be refused, refuse nothing"},
     {"count", SP_KIND_CHOICE, 0, "all", AT(struct sp_limit_config, count), .choices = counts,
-     .about = "which requests count. unauthorized: answers with 401 alone, on every route, whether the route lists the limit or not; where its "
-              "bucket is empty nobody new is let in, whatever credential they bring"},
+     .about =
+         "which requests count. unauthorized: answers with 401 alone, on every route, whether the route lists the limit or not; where its "
+         "bucket is empty nobody new is let in, whatever credential they bring"},
     {"slot", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_limit_config, slot), .max = SP_LIMITS_MAX - 1},
 };
 static const struct sp_record limit = RECORD(limit_fields, struct sp_limit_config, .name = "limit", .finish = sp_finish_limit);

@@ -6,6 +6,7 @@ enum {
     QUESTIONS_MAX = 1024, /* at one time; whoever comes after that is not waited for */
     KEYS_WAIT_MS = 2000,
     TOKEN_WAIT_MS = 3000,
+    WAIT_IN_ALL_MS = 6000, /* of one exchange, however many issuers there are */
 };
 
 struct sp_question {
@@ -172,8 +173,9 @@ static struct sp_question *put(struct sp_exchange *x) {
 
 bool sp_question_ask(struct sp_exchange *x) {
     struct sp_question *question = find(x->service, x->asked.key);
-    if (question && question->at_rest)
-        question = NULL; /* nobody would know more than a moment ago */
+    bool late = sp_loop_now_us(sp_loop_of(x)) - x->started_us > WAIT_IN_ALL_MS * UINT64_C(1000);
+    if (late || (question && question->at_rest))
+        question = NULL; /* at rest: nobody would know more than a moment ago */
     else if (!question)
         question = put(x);
     if (!question) {

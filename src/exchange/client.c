@@ -350,9 +350,24 @@ static void look_at(struct sp_client *client, struct sp_span bytes, bool fresh) 
         sp_exchange_run(client->exchange);
 }
 
+/* Whom a reload no longer trusts is not served again: closed before its next request is read, it may connect anew and be told why not. */
+static bool still_welcome(struct sp_client *client) {
+    const struct sp_snapshot *snapshot = client->service->snapshot;
+    const struct sp_tls_server *tls = snapshot->tls[client->listener_slot];
+    if (client->welcomed == snapshot->config->generation)
+        return true;
+    client->welcomed = snapshot->config->generation;
+    return !tls || sp_tls_server_accepts(tls, client->transport);
+}
+
 /* false: nothing more can be read now. */
 static bool read_head(struct sp_client *client) {
     struct sp_service *service = client->service;
+    if (client->state == SP_CLIENT_IDLE && !still_welcome(client)) {
+        sp_info("a connection of %s is closed: its certificate is missing or no longer accepted", client->facts.address_text);
+        sp_client_close(client, false);
+        return false;
+    }
     size_t held = sp_buffer_len(&client->in);
     if (client->looked_at < held) {
         look_at(client, sp_buffer_span(&client->in), false);
@@ -528,11 +543,13 @@ void sp_service_accept(struct sp_service *service, unsigned listener_slot, int f
         .free.run = free_client,
         .facts = {.address = *peer, .protocol = SP_SPAN("HTTP/1.1"), .auth = &client->auth, .known = &client->known},
         .body_done = true,
+        .welcomed = snapshot->config->generation,
     };
     sp_address_text(peer->bytes, client->facts.address_text);
     sp_buffer_init(&client->in, SP_HTTP_HEAD_MAX + 2 * SP_SCRATCH_SIZE);
     sp_buffer_init(&client->out, SP_CLIENT_OUT_MAX);
     sp_list_append(&service->client_list, &client->node);
+    service->clients_peak = sp_max(service->clients_peak, service->clients.live);
     sp_service_count(service, SP_COUNTER_CONNECTIONS, 1);
     sp_client_deadline(client, snapshot->listener[listener_slot]->handshake_timeout_ms);
     if (sp_transport_accept(service->parts.loop, fd, snapshot->tls[listener_slot], client_ready, client, &client->transport)) {

@@ -35,6 +35,7 @@ struct sp_client {
     bool close_after, chunked, length_told, no_body, out_of_step /* the next request's beginning is not certain */;
     bool wrote; /* progress since the timer last looked */
     bool gone;  /* it has closed its side, or all of it */
+    uint64_t welcomed; /* the generation by whose rules it was let in */
 
     struct sp_client_facts facts;
     struct sp_auth_memory auth;

@@ -149,6 +149,8 @@ static uint64_t next_time_out(const struct sp_exchange *x) {
     if (!x->route)
         return x->progress_ms + 60000;
     uint64_t total = x->started_us / 1000 + x->route->total_timeout_ms;
+    if (!x->forwarded_us && !x->body.complete) /* a first window that comes drop by drop is no progress */
+        return sp_min(total, x->started_us / 1000 + x->route->idle_timeout_ms);
     bool waits_for_answer = x->forwarded_us && !x->answered && x->body.complete;
     uint64_t quiet = waits_for_answer ? sp_max(x->forwarded_us / 1000, x->progress_ms) + x->route->first_byte_timeout_ms
                                       : x->progress_ms + x->route->idle_timeout_ms;

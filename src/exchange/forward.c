@@ -160,7 +160,8 @@ static void backend_ready(void *owner, unsigned ready) {
 }
 
 static bool is_idempotent(enum sp_http_method method) {
-    return method == SP_HTTP_GET || method == SP_HTTP_HEAD || method == SP_HTTP_PUT || method == SP_HTTP_DELETE || method == SP_HTTP_OPTIONS;
+    return method == SP_HTTP_GET || method == SP_HTTP_HEAD || method == SP_HTTP_PUT || method == SP_HTTP_DELETE ||
+           method == SP_HTTP_OPTIONS;
 }
 
 /* May the request be sent once more? Never after a byte of an answer. Always while the server took none of ours. On a kept connection
@@ -172,7 +173,7 @@ static bool may_try_again(struct sp_exchange *x, bool *ret_free) {
         return false;
     if (*ret_free)
         return true;
-    if (x->tries >= x->route->pool->retries)
+    if (x->tries - x->retried_kept >= x->route->pool->retries)
         return false;
     return x->up_written == 0 || is_idempotent(x->request.method) || sp_http_field(&x->request.fields, SP_FIELD_IDEMPOTENCY_KEY);
 }
@@ -239,7 +240,19 @@ static enum sp_stage_answer take_backend(struct sp_exchange *x) {
     return SP_STAGE_NEXT;
 }
 
+/* No server's connection is held for a client that sends slowly: only a whole body, or a full window of it, is worth one. */
+static bool worth_a_connection(struct sp_exchange *x) {
+    if (x->forwarded_us || !sp_body_wants(x))
+        return true;
+    x->front->go_on(x);
+    if (!x->ended)
+        sp_exchange_watch(x);
+    return false;
+}
+
 enum sp_stage_answer sp_stage_forward(struct sp_exchange *x) {
+    if (!worth_a_connection(x))
+        return SP_STAGE_WAIT;
     for (;;) {
         if (!x->backend) {
             enum sp_stage_answer taken = take_backend(x);

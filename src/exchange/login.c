@@ -1,9 +1,9 @@
 /* Limits on logins (`count: unauthorized`): only 401s count, per address mostly, and where such a bucket is empty nobody logs in.
  *
  * Exact without reserving anything: the credential is judged first, but what came of it is told to nobody before one atomic step at the
- * bucket: a refused login takes a token, a good one looks whether there is one. Whoever finds none gets 429, whichever it was. So of any number of
- * guesses sent at once as many are told apart as there are tokens, and good logins neither cost any nor stand in each other's way.
- * A credential to which this connection was granted a login before is no guess: it is not asked about again. */
+ * bucket: a refused login takes a token, a good one looks whether there is one. Whoever finds none gets 429, whichever it was. So of any
+ * number of guesses sent at once as many are told apart as there are tokens, and good logins neither cost any nor stand in each other's
+ * way. A credential to which this connection was granted a login before is no guess: it is not asked about again. */
 #include "private.h"
 
 static void gather(struct sp_exchange *x, bool peek) {

@@ -24,6 +24,8 @@ struct sp_service {
     struct sp_service_parts parts;
     struct sp_snapshot *snapshot;
     struct sp_pool exchanges, clients, blocks;
+    size_t clients_peak;           /* the most at once since memory was last given back */
+    struct sp_deferred give_back;
     struct sp_list client_list;
     struct sp_list exchange_list;  /* those that have not ended */
     uint64_t body_bytes, body_bytes_max;

@@ -2,6 +2,9 @@
 #include "client.h"
 
 #include <errno.h>
+#include <malloc.h>
+
+enum { FLOOD_MIN = 256 }; /* clients at once from which on it is worth giving their memory back */
 
 static void wake_waiters(struct sp_deferred *deferred) {
     struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, wake_waiters);
@@ -12,6 +15,15 @@ static void wake_waiters(struct sp_deferred *deferred) {
         x->body.waits_for_memory = false;
         x->front->read_more(x);
     }
+}
+
+/* A flood is over: what it needed goes back to the system. Left to itself, malloc keeps it for ever below whatever lies on top. */
+static void give_back(struct sp_deferred *deferred) {
+    struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, give_back);
+    sp_pool_drain(&service->exchanges);
+    sp_pool_drain(&service->clients);
+    sp_pool_drain(&service->blocks);
+    (void)malloc_trim(0);
 }
 
 static void tell_idle(struct sp_deferred *deferred) {
@@ -27,6 +39,7 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
     service->parts = *parts;
     service->wake_waiters.run = wake_waiters;
     service->idle_call.run = tell_idle;
+    service->give_back.run = give_back;
     service->date_second = UINT64_MAX;
     sp_list_init(&service->client_list);
     sp_list_init(&service->exchange_list);
@@ -95,6 +108,10 @@ void sp_service_cut_key(struct sp_service *service, struct sp_span key_id) {
 bool sp_service_idle(const struct sp_service *service) { return service->clients.live == 0 && service->exchanges.live == 0; }
 
 void sp_service_freed(struct sp_service *service) {
+    if (service->clients_peak >= FLOOD_MIN && service->clients.live <= service->clients_peak / 4) {
+        service->clients_peak = service->clients.live;
+        sp_defer_to_next_turn(service->parts.loop, &service->give_back); /* when what was freed in this one is free */
+    }
     if (service->draining && sp_service_idle(service))
         sp_defer(service->parts.loop, &service->idle_call);
 }

@@ -8,11 +8,11 @@
 #include "script.h"
 #include "subject.h"
 
-#define WHOLE_EVERY 150       /* ticks: once a minute */
-#define WHOLE_AFTER_FAILURE 5 /* ticks */
-#define PAGES_MAX (2 * SP_REVOKED_KEPT / SP_REVOKED_PAGE) /* of one reading */
-#define SCORE_MAX (UINT64_C(1) << 53)
-#define MEMBER_MAX (SP_KEY_ID_LEN + 1)
+#define WHOLE_EVERY         150                                     /* ticks: once a minute */
+#define WHOLE_AFTER_FAILURE 5                                       /* ticks */
+#define PAGES_MAX           (2 * SP_REVOKED_KEPT / SP_REVOKED_PAGE) /* of one reading */
+#define SCORE_MAX           (UINT64_C(1) << 53)
+#define MEMBER_MAX          (SP_KEY_ID_LEN + 1)
 
 _Static_assert(2 * SP_REVOKED_PAGE <= SP_RESP_ITEMS_MAX, "a page fits into a reply");
 
@@ -30,10 +30,10 @@ struct sp_revocation_feed {
     bool whole;          /* everything is being read */
     unsigned to_whole;   /* ticks until everything is read again */
     unsigned pages;
-    uint64_t last;       /* score read up to */
+    uint64_t last; /* score read up to */
     struct sp_redis_command reading, telling;
-    bool reads, tells;   /* under way */
-    uint64_t asked_us;   /* when the page under way was asked for */
+    bool reads, tells; /* under way */
+    uint64_t asked_us; /* when the page under way was asked for */
     struct sp_revocation told[SP_REVOKED_PAGE];
     size_t n_told;
     char problem[160];
@@ -81,7 +81,8 @@ static void complain(struct sp_revocation_feed *feed, const char *what, const st
     feed->to_whole = sp_min(feed->to_whole, (unsigned)WHOLE_AFTER_FAILURE);
 }
 
-static int send_words(struct sp_revocation_feed *feed, struct sp_redis_command *command, const char **words, const size_t *lengths, size_t n) {
+static int send_words(struct sp_revocation_feed *feed, struct sp_redis_command *command, const char **words, const size_t *lengths,
+                      size_t n) {
     char *bytes = NULL;
     int len = redisFormatCommandArgv(&bytes, (int)n, words, lengths);
     if (len < 0)
@@ -263,7 +264,8 @@ static void start(struct sp_revocation_feed *feed) {
         sp_timer_stop(&feed->timer);
 }
 
-void sp_revocation_feed_share(struct sp_revocation_feed *feed, const struct sp_revocations *known, sp_revoked_elsewhere *learned, void *owner) {
+void sp_revocation_feed_share(struct sp_revocation_feed *feed, const struct sp_revocations *known, sp_revoked_elsewhere *learned,
+                              void *owner) {
     feed->known = known;
     feed->learned = learned;
     feed->owner = owner;

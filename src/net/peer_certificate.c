@@ -146,7 +146,7 @@ int sp_tls_peer_new(X509 *certificate, struct sp_peer_certificate **ret) {
     peer->facts.subject = peer->subject;
     peer->facts.name = peer->name ? peer->name : "";
     peer->facts.serial = peer->serial;
-    *ret = &peer->facts;
+    *ret = &sp_take(peer)->facts;
     return 0;
 }
 

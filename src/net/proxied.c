@@ -134,7 +134,7 @@ void sp_proxied_add(struct sp_proxied *proxied, int fd, const struct sp_address 
 }
 
 void sp_proxied_close(struct sp_proxied *proxied) {
-    sp_list_each_safe(node, &proxied->waiting) {
+    sp_list_each_safe (node, &proxied->waiting) {
         struct waiting *waiting = sp_list_entry(node, struct waiting, node);
         close(stop_waiting(waiting));
     }

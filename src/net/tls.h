@@ -23,7 +23,9 @@ struct sp_tls_server {
     size_t n_identities; /* the first is the default */
     char **protocols;    /* ALPN, most wanted first */
     size_t n_protocols;
-    bool asks_clients; /* for a certificate */
+    bool asks_clients;      /* for a certificate */
+    bool requires_clients;  /* to have one */
+    uint8_t trust_hash[32]; /* of the listener, whether it asks, whom it trusts and what is revoked */
 };
 
 struct sp_tls_client {
@@ -61,6 +63,8 @@ int sp_tls_trust_revocations(SSL_CTX *context, const struct sp_text *crl, const 
 /* verify.c: from now on peers of this context are verified, and a refusal is noted as the transport's problem. `mode` is as of
  * SSL_CTX_set_verify(3). */
 void sp_tls_verify(SSL_CTX *context, int mode);
+/* A client that was verified before, by the rules of `context`. */
+bool sp_tls_verify_again(SSL_CTX *context, const SSL *ssl);
 
 /* peer_certificate.c: the facts of a certificate. -EMSGSIZE when a name in it is longer than SP_PEER_NAME_MAX; -EINVAL, -ENOMEM. */
 int sp_tls_peer_new(X509 *certificate, struct sp_peer_certificate **ret) SP_MUST_USE;
@@ -73,7 +77,9 @@ char *sp_tls_alternatives_text(const X509 *certificate) SP_MUST_USE;
 
 /* transport_tls.c: whose handshake this is. */
 struct sp_transport *sp_tls_transport_of(const SSL *ssl);
-struct sp_tls_client *sp_tls_client_of(const SSL *ssl); /* NULL: ours is the server's side */
+const SSL *sp_tls_ssl_of(const struct sp_transport *transport,
+                         const struct sp_tls_server **ret_server); /* NULL: plain, or our client side */
+struct sp_tls_client *sp_tls_client_of(const SSL *ssl);            /* NULL: ours is the server's side */
 
 /* Formats into *ret_error; always -EINVAL, so that a caller can return it. */
 int sp_tls_refuse(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);

@@ -7,7 +7,7 @@
 #include "tls.h"
 
 #define CIPHERS          "ECDHE+AESGCM:ECDHE+CHACHA20" /* for TLS 1.2: forward secrecy and AEAD, or nothing */
-#define SESSION_TRUST_MS (60 * 60 * 1000)             /* a resumed session shows no certificate: look at it again once an hour */
+#define SESSION_TRUST_MS (60 * 60 * 1000)              /* a resumed session shows no certificate: look at it again once an hour */
 
 /* ---- Sessions ---- */
 

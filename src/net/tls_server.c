@@ -1,7 +1,6 @@
 /* One listener's TLS of one generation: what is offered, and which certificate answers to which name. */
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/sha.h>
 
 #include "tls.h"
 
@@ -66,20 +65,19 @@ static int choose_certificate(SSL *ssl, void *server_pointer) {
 /* ---- Setting up ---- */
 
 /* A ticket is worth something only where everything that was verified to earn it would be verified the same way again. */
-static int set_session_context(SSL_CTX *context, const struct sp_listener_config *listener) {
+static int set_session_context(struct sp_tls_server *server, const struct sp_listener_config *listener) {
     const char *client_ca = listener->client_ca_pem ? listener->client_ca_pem : "";
     const char *client_crl = listener->client_crl_pem ? listener->client_crl_pem : "";
     const uint32_t facts[3] = {listener->slot, (uint32_t)listener->client_certificate, (uint32_t)strlen(client_ca)};
-    uint8_t digest[SHA256_DIGEST_LENGTH];
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     bool hashed = hash && EVP_DigestInit_ex2(hash, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(hash, facts, sizeof facts) == 1 &&
                   EVP_DigestUpdate(hash, client_ca, strlen(client_ca)) == 1 &&
-                  EVP_DigestUpdate(hash, client_crl, strlen(client_crl)) == 1 && EVP_DigestFinal_ex(hash, digest, NULL) == 1;
+                  EVP_DigestUpdate(hash, client_crl, strlen(client_crl)) == 1 && EVP_DigestFinal_ex(hash, server->trust_hash, NULL) == 1;
     EVP_MD_CTX_free(hash);
-    return hashed && SSL_CTX_set_session_id_context(context, digest, sizeof digest) == 1 ? 0 : -ENOMEM;
+    return hashed && SSL_CTX_set_session_id_context(server->context, server->trust_hash, sizeof server->trust_hash) == 1 ? 0 : -ENOMEM;
 }
 
-static int set_up_context(SSL_CTX *context, const struct sp_listener_config *listener) {
+static int set_up_context(SSL_CTX *context) {
     /* The cheapest suite is ours to choose; a client that puts ChaCha20 first has no AES in hardware, and gets it. */
     SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
@@ -87,7 +85,7 @@ static int set_up_context(SSL_CTX *context, const struct sp_listener_config *lis
     if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 || SSL_CTX_set_num_tickets(context, 1) != 1 ||
         SSL_CTX_set_max_early_data(context, 0) != 1 || SSL_CTX_set_recv_max_early_data(context, 0) != 1)
         return -ENOTSUP;
-    return set_session_context(context, listener);
+    return 0;
 }
 
 /* Whoever gives a certificate must give a good one, also where none is required. */
@@ -103,6 +101,7 @@ static int ask_clients(struct sp_tls_server *server, const struct sp_listener_co
     bool required = listener->client_certificate == SP_CLIENT_CERT_REQUIRED;
     sp_tls_verify(server->context, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0));
     server->asks_clients = true;
+    server->requires_clients = required;
     return r;
 }
 
@@ -175,7 +174,9 @@ static int build(struct sp_tls_server *server, const struct sp_listener_config *
     server->context = sp_tls_context_new(TLS_server_method());
     if (!server->context)
         return -ENOMEM;
-    int r = set_up_context(server->context, listener);
+    int r = set_up_context(server->context);
+    if (r == 0)
+        r = set_session_context(server, listener);
     if (r == 0)
         r = copy_protocols(server, listener);
     if (r == 0)
@@ -207,6 +208,14 @@ int sp_tls_server_new(const struct sp_listener_config *listener, const struct sp
     }
     *ret = server;
     return 0;
+}
+
+bool sp_tls_server_accepts(const struct sp_tls_server *tls, const struct sp_transport *transport) {
+    const struct sp_tls_server *before = NULL;
+    const SSL *ssl = sp_tls_ssl_of(transport, &before);
+    if (!ssl || !tls->asks_clients || memcmp(before->trust_hash, tls->trust_hash, sizeof tls->trust_hash) == 0)
+        return true;
+    return SSL_get0_peer_certificate(ssl) ? sp_tls_verify_again(tls->context, ssl) : !tls->requires_clients;
 }
 
 struct sp_tls_server *sp_tls_server_ref(struct sp_tls_server *tls) {

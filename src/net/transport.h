@@ -45,7 +45,7 @@ struct sp_transport {
     char *problem; /* NULL: none */
     struct sp_deferred freeing;
     struct sp_timer linger;
-    size_t discarded; /* bytes while lingering */
+    size_t discarded;         /* bytes while lingering */
     struct sp_deferred *over; /* of whoever let it linger; NULL: none */
     bool fin_sent;
 };

@@ -353,6 +353,13 @@ static const struct sp_transport_kind tls_kind = {
     .free = tls_free,
 };
 
+const SSL *sp_tls_ssl_of(const struct sp_transport *transport, const struct sp_tls_server **ret_server) {
+    if (transport->kind != &tls_kind || !tls_of(transport)->server)
+        return NULL;
+    *ret_server = tls_of(transport)->server;
+    return tls_of(transport)->ssl;
+}
+
 /* ---- Beginning ---- */
 
 static SSL *server_ssl(struct sp_tls_server *server) {

@@ -1,4 +1,5 @@
 /* What comes of looking at a peer's certificate: nothing when it is good, a sentence when it is not. */
+#include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 
 #include "tls.h"
@@ -38,6 +39,23 @@ static int judge(int good, X509_STORE_CTX *verification) {
     const struct sp_tls_client *client = sp_tls_client_of(ssl);
     describe(transport, verification, client ? client->name : NULL);
     return 0;
+}
+
+/* As OpenSSL does in a handshake. */
+bool sp_tls_verify_again(SSL_CTX *context, const SSL *ssl) {
+    X509_STORE_CTX *verification = X509_STORE_CTX_new();
+    bool good = verification &&
+                X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(context), SSL_get0_peer_certificate(ssl),
+                                    SSL_get_peer_cert_chain(ssl)) == 1 &&
+                X509_STORE_CTX_set_default(verification, "ssl_client") == 1;
+    if (good) {
+        X509_VERIFY_PARAM *rules = X509_STORE_CTX_get0_param(verification);
+        X509_VERIFY_PARAM_set_auth_level(rules, SSL_CTX_get_security_level(context));
+        good = X509_VERIFY_PARAM_set1(rules, SSL_CTX_get0_param(context)) == 1 && X509_verify_cert(verification) == 1;
+    }
+    X509_STORE_CTX_free(verification);
+    ERR_clear_error();
+    return good;
 }
 
 void sp_tls_verify(SSL_CTX *context, int mode) {

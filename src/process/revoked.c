@@ -1,5 +1,5 @@
-/* API keys that are revoked while we run. The list is kept here because the supervisor is the process that stays: a worker that is new hears of
- * all of them before it serves, and a reload does not bring a key back. */
+/* API keys that are revoked while we run. The list is kept here because the supervisor is the process that stays: a worker that is new
+ * hears of all of them before it serves, and a reload does not bring a key back. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -20,7 +20,8 @@ static void put(struct batch *batch, const struct sp_revocation *revocation) {
 
 static void send_batch(struct sp_process *process, const struct batch *batch) {
     if (batch->head.count > 0 && process->role->id == SP_ROLE_WORKER)
-        sp_process_send(process, SP_MSG_REVOKED, batch, sizeof batch->head + batch->head.count * sizeof batch->key[0], SP_SPAN(""), NULL, 0);
+        sp_process_send(process, SP_MSG_REVOKED, batch, sizeof batch->head + batch->head.count * sizeof batch->key[0], SP_SPAN(""), NULL,
+                        0);
 }
 
 void sp_revoked_tell(struct sp_process *process) {

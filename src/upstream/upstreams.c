@@ -33,7 +33,7 @@ static void sweep(struct sp_timer *timer) {
         struct sp_server *server = upstreams->servers[slot];
         if (!server)
             continue;
-        sp_list_each_safe(node, &server->idle) {
+        sp_list_each_safe (node, &server->idle) {
             struct sp_backend *backend = sp_list_entry(node, struct sp_backend, node);
             if (now - backend->idle_since_ms > KEEP_IDLE_MS)
                 sp_backend_close(backend, false);
@@ -212,7 +212,8 @@ static void idle_ready(void *owner, unsigned ready) {
 
 void sp_backend_keep(struct sp_backend *backend) {
     struct sp_server *server = backend->server;
-    /* A server no longer named has no use for it, and one that was given the slot since, or is trusted for other reasons, must never get it. */
+    /* A server no longer named has no use for it, and one that was given the slot since, or is trusted for other reasons, must never get
+     * it. */
     bool wanted = server->config && !server->down && sp_server_is(server, backend->config) && backend->tls == server->tls;
     bool usable =
         sp_buffer_len(&backend->in) == 0 && sp_transport_is_open(backend->transport) && !sp_transport_readable(backend->transport);
@@ -351,7 +352,9 @@ void sp_backend_report(struct sp_backend *backend, bool good) {
         server->ejected_until_ms = sp_loop_now_ms(server->upstreams->loop) + pool->outlier_eject_ms;
 }
 
-struct sp_transport *sp_backend_transport(const struct sp_backend *backend) { return backend->transport; }
+struct sp_transport *sp_backend_transport(const struct sp_backend *backend) {
+    return backend->transport;
+}
 
 const struct sp_server_config *sp_backend_server(const struct sp_backend *backend) { return backend->config; }
 
@@ -368,4 +371,6 @@ bool sp_backend_may_tell(struct sp_backend *backend) {
     return true;
 }
 
-struct sp_buffer *sp_backend_in(struct sp_backend *backend) { return &backend->in; }
+struct sp_buffer *sp_backend_in(struct sp_backend *backend) {
+    return &backend->in;
+}

@@ -30,7 +30,7 @@ events {{ worker_connections 1024; }}
 http {{
     client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
     log_format meaning escape=json '{{"from":"$remote_addr","status":$status,"method":"$request_method","target":"$request_uri","path":"$uri",'
-        '"host":"$host","sent_host":"$http_host","length":$request_length,"body":"$request_body","expect":"$http_expect"}}';
+        '"host":"$host","sent_host":"$http_host","length":$request_length,"body":"$request_body"}}';
     access_log {d}/access.log meaning;
     lingering_close off; keepalive_timeout 5; large_client_header_buffers 8 64k; client_header_buffer_size 64k;
     client_body_buffer_size 1m; client_body_in_single_buffer on; client_max_body_size 0; proxy_ignore_client_abort on;
@@ -50,9 +50,11 @@ PATHS = ["/", "/v1/chat/completions", "/v1/models?x=1&y=%20", "/a%20b", "/a;b=c/
 HOSTS = ["h.example", "h.example:8080", "H.Example", "127.0.0.1", "[::1]:80", "a_b.example", "h.example."]
 FIELDS = ["Accept: */*", "X-A: b", "X-Empty:", "X-Tabs:\ta\t", "User-Agent: t/1 (x; y)", "Accept-Encoding: gzip, br", "Connection: keep-alive", "Connection: close",
           "Content-Type: application/json", "X-Utf: \xc3\xa4", "Cookie: a=b; c=d", "Expect: 100-continue", "TE: trailers", "Authorization: Bearer x", "X_Y: z"]
-PIECES = [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b":", b";", b",", b"\x0b", b"\x80", b"\xff", b"0", b"a", b"-", b"+", b"%", b"%00", b"%2e", b"/", b"//", b"\\", b"#", b"?", b"\"", b"=",
-          b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n", b"Host: other.example\r\n", b"Connection: content-length\r\n",
-          b" HTTP/1.1", b"HTTP/1.0", b"0\r\n\r\n", b"5;x=\"y\"\r\n", b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n", b"\r\n ", b"0x", b"00", b"ffffffffffffffff"]
+PIECES = [
+    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\r\n ", b"\0", b" ", b"\t", b":", b";", b",", b"\x0b", b"\x80", b"\xff", b"0", b"a", b"-", b"+", b"\"", b"=",
+    b"%", b"%00", b"%2e", b"/", b"//", b"\\", b"#", b"?", b"0x", b"00", b"ffffffffffffffff", b"5;x=\"y\"\r\n", b"0\r\n\r\n", b" HTTP/1.1", b"HTTP/1.0",
+    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n", b"Host: other.example\r\n",
+    b"Connection: content-length\r\n", b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"]
 
 
 def chunked(pick, body):

@@ -1,6 +1,6 @@
 /* What our parser makes of bytes on a connection: understand < FRAMES. A frame is a 32-bit length in network order and that many bytes,
- * which stand for all that one client sends. Written for each: one line "request METHOD PATH QUERY HOST MINOR LENGTH BODY" per request that is
- * accepted, whole, with its length in bytes as sent (text in hexadecimal, "-" when empty), then "end WHY". */
+ * which stand for all that one client sends. Written for each: one line "request METHOD PATH QUERY HOST MINOR LENGTH BODY" per request that
+ * is accepted, whole, with its length in bytes as sent (text in hexadecimal, "-" when empty), then "end WHY". */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -245,7 +245,7 @@ SLOW = {
 @pytest.mark.parametrize("mode", SLOW)
 def test_slowhttptest_with_2000_connections_leaves_honest_requests_alone(start, tmp_path, mode, record_property):
     backend = start.backend()
-    backend.on("/open/large", behave.fixed(200, b"x" * 200000))
+    backend.on("/open/large", behave.fixed(200, b"x" * 60000))
 
     def change(config):
         caps(per_address=2100, header_timeout="3s", idle_timeout="4s")(config)

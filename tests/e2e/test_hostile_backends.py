@@ -34,15 +34,15 @@ def broken(client, path, method="GET"):
 def test_an_answer_before_the_body_was_read_arrives_and_the_connection_is_used_no_more(gateway, backend, keeps):
     @behave.before_body
     def early(connection, request):
-        connection.answer(401, {"error": "early"}, [] if keeps else [("connection", "close")])
+        connection.answer(422, {"error": "early"}, [] if keeps else [("connection", "close")])
         connection.wait_gone(5)
         return False
     backend.on("/open/early", early)
     with gateway.client() as client:
         client.send("POST /open/early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n")
-        client.send(b"x" * 20000)
+        client.send(b"x" * 200000)
         response = client.read_response()
-        assert response.status == 401 and response.json() == {"error": "early"}
+        assert response.status == 422 and response.json() == {"error": "early"}
     assert backend.wait_for(lambda b: b.requests[0].connection.closed_at, 5), "half a request is never followed by another"
     assert gateway.ask("GET", "/open/echo").status == 200
 
@@ -81,6 +81,11 @@ def test_a_second_answer_to_one_request_reaches_nobody(gateway, backend, pause):
             assert one.request("GET", "/open/echo").json()["target"] == "/open/echo"
 
 
+def stopped(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
 def test_a_second_answer_that_comes_as_a_connection_is_lent_again_is_seen_in_time(gateway, backend):
     """The next request and the second answer are in the sockets before the worker looks at either, the request first."""
     go = threading.Event()
@@ -98,6 +103,7 @@ def test_a_second_answer_that_comes_as_a_connection_is_lent_again_is_seen_in_tim
             said = backend.requests[-1].connection.sent
             os.kill(worker, signal.SIGSTOP)
             try:
+                wait_until(lambda: stopped(worker), 5, "the worker stands still")
                 client.send_request("GET", f"/open/{number}")
                 go.set()
                 wait_until(lambda said=said: backend.requests[-1].connection.sent > said, 5, "the second answer is sent")

@@ -89,6 +89,31 @@ def test_a_revoked_certificate_is_refused_from_the_reload_on(start, key, authori
     wait_for_refusal(gateway, "CN=dave", "certificate revoked")
 
 
+def test_connections_from_before_are_looked_at_again(start, key, authority):
+    good, bad = authority.issue("judy"), authority.issue("ivan")
+    gateway = gateway_for(start, authority, "optional", authority.crl("early"))
+    clients = []
+    for identity in (good, bad, None):
+        context = tls_context(gateway.cafile)
+        if identity:
+            context.load_cert_chain(*identity)
+        clients.append(Client(gateway.port, context=context))
+        assert clients[-1].request(key=key).status == 200
+    authority.revoke(bad[0])
+    shutil.copy(authority.crl("later"), gateway.config["listeners"][0]["client_crl"])
+    assert gateway.reload().returncode == 0
+    assert clients[0].request(key=key).status == 200 and clients[2].request(key=key).status == 200
+    clients[1].send_request(key=key)
+    assert clients[1].at_end() in ("clean", "cut"), "closed without an answer"
+    gateway.config["listeners"][0]["client_certificate"] = "required"
+    assert gateway.reload().returncode == 0
+    assert clients[0].request(key=key).status == 200
+    clients[2].send_request(key=key)
+    assert clients[2].at_end() in ("clean", "cut"), "who has none is not served where one is required"
+    for client in clients:
+        client.close()
+
+
 def test_an_expired_list_of_revocations_lets_nobody_in_and_says_so(start, key, authority):
     gateway = gateway_for(start, authority, "required", authority.crl("old", ended=True))
     assert "has expired" in gateway.errors()

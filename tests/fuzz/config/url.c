@@ -30,7 +30,8 @@ static int write_authority(char out[TEXT_MAX], const char *before, struct sp_spa
     char digits[sizeof ":65535"] = "";
     if (port)
         snprintf(digits, sizeof digits, ":%u", port);
-    return snprintf(out, TEXT_MAX, "%s%s" SP_SPAN_FMT "%s%s", before, bracketed ? "[" : "", SP_SPAN_ARG(host), bracketed ? "]" : "", digits);
+    return snprintf(out, TEXT_MAX, "%s%s" SP_SPAN_FMT "%s%s", before, bracketed ? "[" : "", SP_SPAN_ARG(host), bracketed ? "]" : "",
+                    digits);
 }
 
 static void check_url(struct sp_span text) {

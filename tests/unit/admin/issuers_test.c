@@ -111,6 +111,41 @@ static void a_key_set_is_fetched_and_handed_over_sealed(void **state) {
     assert_int_equal(sp_issuers_key_fd(fixture->issuers, 8), -1);
 }
 
+static void keys_are_where_discovery_says_in_either_form(void **state) {
+    struct fixture *fixture = *state;
+    static char metadata[256], name[64];
+    snprintf(name, sizeof name, "http://127.0.0.1:%u/tenant/", fixture->server.port);
+    snprintf(metadata, sizeof metadata, HEAD("") "{\"issuer\":\"%s\",\"jwks_uri\":\"%s\"}", name, fixture->url);
+    fixture->issuer[0].issuer.text = name;
+    fixture->issuer[0].jwks.text = NULL;
+    fixture->server.answer = "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_int_equal(sp_issuers_configure(fixture->issuers, &fixture->config), 0);
+    turn_until(fixture->loop, fixture->server.requests == 1);
+    assert_memory_equal(fixture->server.last, "GET /tenant/.well-known/openid-configuration ", 45);
+    fixture->server.answer = metadata;
+    turn_until(fixture->loop, fixture->server.requests == 2);
+    assert_memory_equal(fixture->server.last, "GET /.well-known/oauth-authorization-server/tenant ", 51);
+    fixture->server.answer = HEAD("") SET;
+    turn_until(fixture->loop, fixture->told == 1);
+    assert_memory_equal(fixture->server.last, "GET /keys ", 10);
+}
+
+static void metadata_that_is_wrong_is_not_looked_for_elsewhere(void **state) {
+    struct fixture *fixture = *state;
+    char name[64];
+    snprintf(name, sizeof name, "http://127.0.0.1:%u", fixture->server.port);
+    fixture->issuer[0].issuer.text = name;
+    fixture->issuer[0].jwks.text = NULL;
+    fixture->server.answer = HEAD("") "{\"issuer\":\"http://127.0.0.1:1\",\"jwks_uri\":\"http://127.0.0.1:1/keys\"}";
+    assert_int_equal(sp_issuers_configure(fixture->issuers, &fixture->config), 0);
+    turn_until(fixture->loop, fixture->server.requests == 1);
+    assert_int_equal(sp_issuers_want(fixture->issuers, 7, &fixture->ticket, &fixture->wait_ms), 0);
+    turn_until(fixture->loop, fixture->answers == 1);
+    assert_int_equal(fixture->good_answers, 0);
+    assert_int_equal(fixture->server.requests, 1);
+    assert_int_equal(fixture->told, 0);
+}
+
 static void the_same_set_again_is_no_news(void **state) {
     struct fixture *fixture = *state;
     begin(fixture);
@@ -168,6 +203,24 @@ static void who_wants_keys_together_is_answered_by_one_fetch(void **state) {
     assert_int_equal(sp_issuers_want(fixture->issuers, 7, &ticket, &wait_ms), -EAGAIN);
     assert_true(wait_ms > 9000 && wait_ms <= 10000);
     assert_int_equal(sp_issuers_want(fixture->issuers, 8, &ticket, &wait_ms), -ENOENT);
+}
+
+static void a_fetch_that_began_before_the_question_is_not_its_answer_unless_it_brings_news(void **state) {
+    struct fixture *fixture = *state;
+    uint64_t ticket;
+    uint32_t wait_ms;
+    assert_int_equal(sp_issuers_configure(fixture->issuers, &fixture->config), 0);
+    turn_until(fixture->loop, fixture->server.requests == 1);
+    assert_int_equal(sp_issuers_want(fixture->issuers, 7, &ticket, &wait_ms), 0); /* it has been answered over there already */
+    turn_until(fixture->loop, fixture->answers == 1);
+    assert_int_equal(fixture->server.requests, 1);
+    assert_int_equal(sp_issuers_configure(fixture->issuers, &fixture->config), 0);
+    turn_until(fixture->loop, fixture->server.requests == 2);
+    fixture->server.answer = HEAD("") EMPTY;
+    assert_int_equal(sp_issuers_want(fixture->issuers, 7, &ticket, &wait_ms), 0);
+    turn_until(fixture->loop, fixture->answers == 2);
+    assert_int_equal(fixture->server.requests, 3);
+    assert_int_equal(fixture->told, 2);
 }
 
 static void who_waits_for_an_issuer_that_is_gone_is_told(void **state) {
@@ -264,10 +317,13 @@ int main(void) {
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(a_key_set_is_fetched_and_handed_over_sealed),
+        T(keys_are_where_discovery_says_in_either_form),
+        T(metadata_that_is_wrong_is_not_looked_for_elsewhere),
         T(the_same_set_again_is_no_news),
         T(what_cannot_be_used_leaves_the_last_good_set_in_use),
         T(an_empty_set_is_a_set_that_withdraws_every_key),
         T(who_wants_keys_together_is_answered_by_one_fetch),
+        T(a_fetch_that_began_before_the_question_is_not_its_answer_unless_it_brings_news),
         T(who_waits_for_an_issuer_that_is_gone_is_told),
         T(a_reload_that_moves_the_keys_begins_anew),
         T(keys_are_refreshed_as_their_server_says_within_bounds),

@@ -26,11 +26,11 @@ static void everything_that_is_missing_is_named_where_it_should_stand(void **sta
                   "t:1:1: `listeners` is missing in this configuration: where clients connect: TLS 1.3 only",
                   "t:1:1: `pools` is missing in this configuration: model servers",
                   "t:1:1: `routes` is missing in this configuration: which requests go where; the first that matches wins");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r}"),
-                  "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
-                  "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone; a token or API "
-                  "key that is sent decides, a client_certificate where none is sent or nothing else is taken",
-                  "t:8:5: `pool` is missing in this route: who answers");
+    ASSERT_ERRORS(
+        WITH_ROUTE("{name: r}"), "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
+        "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone; a token or API "
+        "key that is sent decides, a client_certificate where none is sent or nothing else is taken",
+        "t:8:5: `pool` is missing in this route: who answers");
     ASSERT_ERRORS(BASE "limits:\n  a: {by: [address]}\n", "t:10:6: `requests` is missing in this limit: how many requests");
 }
 
@@ -147,7 +147,8 @@ static void addresses_and_urls_have_a_form(void **state) {
     ASSERT_ERRORS(BASE "admin: {metrics: \"9464\"}\n", "t:9:18: `metrics`: expected host:port, such as 127.0.0.1:9464");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://u:secret@h:1\"}\n",
                   "t:9:14: `url`: names and passwords do not belong in the URL; use username and password_file");
-    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1\"}\n", "t:9:14: `url`: expected redis://host:port, rediss://host:port, either with /database, or unix:///path");
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1\"}\n",
+                  "t:9:14: `url`: expected redis://host:port, rediss://host:port, either with /database, or unix:///path");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://10.0.0.1:6379/x\"}\n",
                   "t:9:14: `url`: the database after the slash must be a number from 0 to 65535");
     ASSERT_ERRORS(BASE "redis: {url: \"redis://cache:6379\"}\n",
@@ -203,21 +204,24 @@ static void authentication_must_be_possible(void **state) {
         "t:8:64: `limits`: 'a' is by subject, but this route takes no credential and could never tell callers apart; use a limit by "
         "address, route or global",
         "t:8:78: `roles` can never match where `authenticate` is [none]; remove one of them");
-    ASSERT_ERRORS(WITH_ROUTE("{name: r, path: /, authenticate: [client_certificate], pool: p}"),
-                  "t:8:38: `authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to optional or "
-                  "required");
+    ASSERT_ERRORS(
+        WITH_ROUTE("{name: r, path: /, authenticate: [client_certificate], pool: p}"),
+        "t:8:38: `authenticate` takes client_certificate, but no listener asks for one; set its `client_certificate` to optional or "
+        "required");
 }
 
 static void issuers_must_be_able_to_verify(void **state) {
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [], jwks: j.json}\n", "t:10:27: `audience` is empty; give at least one");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, jwks: j.json}\n",
                   "t:10:5: `audience` is missing in this issuer: one of these must be in the token's aud");
-    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b]}\n",
-                  "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
-                  "are with `jwks`");
-    ASSERT_ERRORS(BASE "issuers:\n  - {issuer: \"http://login.example.com\", audience: [b]}\n",
-                  "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
-                  "are with `jwks`");
+    ASSERT_ERRORS(
+        BASE "issuers:\n  - {issuer: a, audience: [b]}\n",
+        "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
+        "are with `jwks`");
+    ASSERT_ERRORS(
+        BASE "issuers:\n  - {issuer: \"http://login.example.com\", audience: [b]}\n",
+        "t:10:14: `issuer`: without `jwks` the keys are found by discovery, which needs an https:// URL without a query; say where they "
+        "are with `jwks`");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: \"http://10.0.0.1/jwks\"}\n",
                   "t:10:38: `jwks`: expected https://; http:// only to this machine (127.0.0.1, [::1] or localhost)");
     ASSERT_ERRORS(BASE "issuers:\n  - {issuer: a, audience: [b], jwks: \"https://u:p@a/jwks\"}\n",
@@ -258,7 +262,8 @@ static void things_cannot_be_given_twice(void **state) {
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 static void keys_that_need_each_other_say_so(void **state) {
-    ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", username: u}\n", "t:9:50: `username` needs `password_file` or `credential`");
+    ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", username: u}\n",
+                  "t:9:50: `username` needs `password_file` or `credential`");
     ASSERT_ERRORS(BASE "admin: {groups: {ops: admin}}\n", "t:9:17: `groups` needs `socket`, which is what their members may use");
     ASSERT_ERRORS(BASE "admin: {socket: " LONG_PATH "}\n",
                   "t:9:17: `socket`: " LONG_PATH " is longer than the 107 bytes a Unix socket's path may have; shorten it");
@@ -269,10 +274,12 @@ static void keys_that_need_each_other_say_so(void **state) {
     ASSERT_ERRORS(BASE "limits: {a: {by: [address], requests: 1/s, mode: leased}}\n", NULL);
 }
 
-#define WITH_TLS(scheme, keys) "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"" scheme "://h\"}]\n    tls: {" keys "}\n" ROUTES
+#define WITH_TLS(scheme, keys)                                                                                                             \
+    "version: 1\n" LISTENERS "pools:\n  p:\n    servers: [{url: \"" scheme "://h\"}]\n    tls: {" keys "}\n" ROUTES
 
 static void redis_over_tls_or_a_socket_is_said_by_its_url(void **state) {
-    ASSERT_ERRORS(BASE "redis: {url: \"rediss://127.0.0.1:6379/3\", ca: a.pem, server_name: redis.internal, certificate: c.pem, key: k.pem}\n", NULL);
+    ASSERT_ERRORS(
+        BASE "redis: {url: \"rediss://127.0.0.1:6379/3\", ca: a.pem, server_name: redis.internal, certificate: c.pem, key: k.pem}\n", NULL);
     ASSERT_ERRORS(BASE "redis: {url: \"unix:///run/redis/redis.sock\"}\n", NULL);
     ASSERT_ERRORS(BASE "redis: {url: \"redis://127.0.0.1:6379\", server_name: a}\n",
                   "t:9:53: `server_name` is for rediss:// URLs; use one, or remove it");
@@ -296,14 +303,13 @@ static void what_tls_is_made_of_belongs_together(void **state) {
     ASSERT_ERRORS("version: 1\n" LISTENERS "    client_certificate: optional\n    client_crl: crl.pem\n" POOLS ROUTES,
                   "t:5:25: `client_certificate: optional` needs `client_ca`, the file that says who signs them",
                   "t:6:17: `client_crl` needs `client_ca`, whose revocations it lists");
-    ASSERT_ERRORS("version: 1\n" LISTENERS "    client_certificate: required\n    client_ca: ca.pem\n    client_crl: crl.pem\n" POOLS ROUTES,
-                  NULL);
+    ASSERT_ERRORS(
+        "version: 1\n" LISTENERS "    client_certificate: required\n    client_ca: ca.pem\n    client_crl: crl.pem\n" POOLS ROUTES, NULL);
     ASSERT_ERRORS(WITH_TLS("https", "ca: a.pem, certificate: c.pem"), "t:8:35: `certificate` needs `key`, its private key");
     ASSERT_ERRORS(WITH_TLS("https", "key: k.pem, server_name: \"h:8443\""),
                   "t:8:16: `key` needs `certificate`, the certificate it belongs to",
                   "t:8:36: `server_name`: expected a host name or an address without a port, such as gpu.internal");
-    ASSERT_ERRORS(WITH_TLS("http", "ca: a.pem"),
-                  "t:8:10: `tls` is for https:// servers, and this pool has none; remove it");
+    ASSERT_ERRORS(WITH_TLS("http", "ca: a.pem"), "t:8:10: `tls` is for https:// servers, and this pool has none; remove it");
 }
 
 static void a_mistake_is_reported_once(void **state) {

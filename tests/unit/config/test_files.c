@@ -122,8 +122,7 @@ static void no_secret_reaches_control(void **state) {
 }
 
 static void a_client_secret_reaches_control_and_no_worker(void **state) {
-    const char *text = "version: 1\n" LISTENERS POOLS ROUTES
-                       "issuers:\n"
+    const char *text = "version: 1\n" LISTENERS POOLS ROUTES "issuers:\n"
                        "  - issuer: https://a\n"
                        "    audience: [b]\n"
                        "    introspection: {url: \"https://a/i\", client_id: gateway, client_secret_file: idp.secret}\n";
@@ -266,15 +265,14 @@ static void errors_of_both_files_come_together(void **state) {
     assert_load_errors(in_folder(folder, "sallyport.yaml"), (const char *const[]){first, second, NULL});
 }
 
-static const char with_credentials[] =
-    "version: 1\n"
-    "listeners:\n"
-    "  - {address: \"127.0.0.1:8443\", certificates: [{chain: c.pem, credential: tls-key}]}\n"
-    "redis: {url: \"redis://127.0.0.1:6379\", username: u, credential: redis}\n"
-    "pools:\n"
-    "  p: {servers: [{url: \"http://h\"}]}\n"
-    "routes:\n"
-    "  - {name: r, path: /, authenticate: [none], pool: p}\n";
+static const char with_credentials[] = "version: 1\n"
+                                       "listeners:\n"
+                                       "  - {address: \"127.0.0.1:8443\", certificates: [{chain: c.pem, credential: tls-key}]}\n"
+                                       "redis: {url: \"redis://127.0.0.1:6379\", username: u, credential: redis}\n"
+                                       "pools:\n"
+                                       "  p: {servers: [{url: \"http://h\"}]}\n"
+                                       "routes:\n"
+                                       "  - {name: r, path: /, authenticate: [none], pool: p}\n";
 
 static int set_up_credentials(void **state) {
     int failed = set_up(state);

@@ -4,8 +4,9 @@
 #define FAILED "  failed: {by: [address], requests: 30/min, count: unauthorized}\n"
 
 static void they_are_taken_with_what_is_known_of_a_stranger(void **state) {
-    struct sp_config *config = config_of(BASE "limits:\n" FAILED "  here: {by: [address, route], requests: 5/min, count: unauthorized}\n"
-                                              "  all: {by: [global], requests: 100/s, count: unauthorized}\n  plain: {by: [subject], requests: 1/s}\n");
+    struct sp_config *config =
+        config_of(BASE "limits:\n" FAILED "  here: {by: [address, route], requests: 5/min, count: unauthorized}\n"
+                       "  all: {by: [global], requests: 100/s, count: unauthorized}\n  plain: {by: [subject], requests: 1/s}\n");
     assert_int_equal(sp_config_limit(config, SP_SPAN("failed"))->count, SP_COUNT_UNAUTHORIZED);
     assert_int_equal(sp_config_limit(config, SP_SPAN("all"))->count, SP_COUNT_UNAUTHORIZED);
     assert_int_equal(sp_config_limit(config, SP_SPAN("plain"))->count, SP_COUNT_ALL);
@@ -13,14 +14,14 @@ static void they_are_taken_with_what_is_known_of_a_stranger(void **state) {
 }
 
 static void who_calls_is_not_known_when_a_login_failed(void **state) {
-    ASSERT_ERRORS(BASE "limits:\n  a: {by: [subject], requests: 1/s, count: unauthorized}\n  b: {by: [address, tenant], requests: 1/s, count: unauthorized}\n",
+    ASSERT_ERRORS(BASE "limits:\n  a: {by: [subject], requests: 1/s, count: unauthorized}\n  b: {by: [address, tenant], requests: 1/s, "
+                       "count: unauthorized}\n",
                   "t:10:11: `by`: of a caller whose login failed only address, route and global are known",
                   "t:11:11: `by`: of a caller whose login failed only address, route and global are known");
 }
 
 static void neither_routes_nor_roles_list_them(void **state) {
-    ASSERT_ERRORS("version: 1\n" LISTENERS POOLS
-                  "routes: [{name: r, path: /, authenticate: [none], pool: p, limits: [failed]}]\n"
+    ASSERT_ERRORS("version: 1\n" LISTENERS POOLS "routes: [{name: r, path: /, authenticate: [none], pool: p, limits: [failed]}]\n"
                   "roles:\n  user: {limits: [failed]}\nlimits:\n" FAILED,
                   "t:7:69: `limits`: 'failed' counts refused logins on every route and needs no list; take it out of this one",
                   "t:9:19: `limits`: 'failed' counts refused logins on every route and needs no list; take it out of this one");

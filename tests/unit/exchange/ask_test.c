@@ -170,6 +170,14 @@ static void after_its_rest_a_question_is_asked_again(void **state) {
     assert_int_equal(asked.count, 2);
 }
 
+static void whoever_has_waited_long_waits_no_more(void **state) {
+    struct sp_exchange *x = scene_request(&scene, OPAQUE("one"));
+    x->started_us -= 6100000;
+    sp_exchange_run(x);
+    assert_int_equal(asked.count, 0);
+    assert_int_equal(times("503\n"), 1);
+}
+
 static void questions_are_bounded(void **state) {
     char head[256];
     for (unsigned i = 0; i < 1100; i++) {
@@ -198,6 +206,7 @@ int main(void) {
         T(who_left_is_not_called_again),
         T(a_flood_of_unknown_keys_is_one_question),
         T(after_its_rest_a_question_is_asked_again),
+        T(whoever_has_waited_long_waits_no_more),
         T(questions_are_bounded),
     };
     return cmocka_run_group_tests_name("exchange: questions to issuers", tests, NULL, NULL);

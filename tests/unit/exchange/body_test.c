@@ -103,6 +103,21 @@ static void one_that_waits_for_memory_goes_on_when_another_frees_some(void **sta
     scene_close(&scene);
 }
 
+static void one_that_waits_for_memory_goes_on_when_a_reload_gives_more(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    scene.service->body_bytes_max = SP_BODY_BLOCK_SIZE;
+    struct sp_exchange *x = scene_request(&scene, LONG_POST);
+    char bytes[2 * SP_BODY_BLOCK_SIZE] = {0};
+    assert_true(sp_body_add(x, sp_span(bytes, sizeof bytes)) < sizeof bytes);
+    assert_true(x->body.waits_for_memory);
+    sp_service_use(scene.service, scene.service->snapshot); /* its configuration says 1 MiB */
+    sp_loop_settle(scene.loop);
+    assert_false(x->body.waits_for_memory);
+    assert_int_equal(scene.read_more, 1);
+    scene_close(&scene);
+}
+
 static void a_small_body_costs_no_block(void **state) {
     struct scene scene;
     scene_open(&scene);
@@ -121,6 +136,7 @@ int main(void) {
         cmocka_unit_test(a_long_body_is_not_kept_for_a_second_try),
         cmocka_unit_test(the_window_closes_before_memory_is_spent_and_the_budget_is_never_exceeded),
         cmocka_unit_test(one_that_waits_for_memory_goes_on_when_another_frees_some),
+        cmocka_unit_test(one_that_waits_for_memory_goes_on_when_a_reload_gives_more),
         cmocka_unit_test(a_small_body_costs_no_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,9 @@ static void an_id_is_eight_letters_and_digits(void **state) {
     static const char *const wrong[] = {"", "AZaz091", "AZaz09123", "AZaz091_", "AZaz091-", "AZaz 912", "AZaz091\n", "AZaz091\xc3"};
     for (size_t i = 0; i < SP_COUNT(wrong); i++)
         assert_false(sp_key_id_valid(sp_span_text(wrong[i])));
-    assert_false(sp_key_id_valid(sp_span("AZaz\0" "912", 8)));
+    assert_false(sp_key_id_valid(sp_span("AZaz\0"
+                                         "912",
+                                         8)));
 }
 
 static void what_was_added_is_found_and_nothing_else(void **state) {

@@ -124,7 +124,8 @@ static void without_descriptors_nothing_is_made(void **state) {
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    int segment = sp_segment_create("test", 4096, &fd), sealed = sp_sealed_bytes("test", SP_SPAN("abc"), &fd), channel = sp_channel_pair(pair);
+    int segment = sp_segment_create("test", 4096, &fd), sealed = sp_sealed_bytes("test", SP_SPAN("abc"), &fd),
+        channel = sp_channel_pair(pair);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(segment, -EMFILE);
     assert_int_equal(sealed, -EMFILE);

@@ -70,9 +70,7 @@ static void revoke_at(struct side *side, const char *id, bool now) {
     assert_int_equal(sp_revocations_add(side->known, &revocation), 1);
     sp_limiter_tell_revocations(side->gateway.limiter);
 }
-static const struct sp_revocation *knows(struct side *side, const char *id) {
-    return sp_revocations_find(side->known, sp_span_text(id));
-}
+static const struct sp_revocation *knows(struct side *side, const char *id) { return sp_revocations_find(side->known, sp_span_text(id)); }
 static bool listed(const char *member) {
     char command[64];
     (void)snprintf(command, sizeof command, "ZSCORE test:revoked %s", member);
@@ -107,7 +105,7 @@ static void more_than_a_page_is_read_and_told_whole(void **state) {
         (void)snprintf(id, sizeof id, "%08d", i);
         revoke_at(&here, id, i % 2 == 0);
     }
-    UNTIL(&here.gateway, atoll(redis_says(&redis, "ZCARD test:revoked")) == MANY);
+    UNTIL(&here.gateway, strtoll(redis_says(&redis, "ZCARD test:revoked"), NULL, 10) == MANY);
     UNTIL(&there.gateway, sp_revocations_count(there.known) == MANY);
     for (size_t i = 0; i < MANY; i++)
         assert_int_equal(sp_revocations_at(there.known, i)->now, i % 2 == 0);
@@ -152,8 +150,9 @@ static void a_redis_that_refuses_is_said_so_and_limits_go_on(void **state) {
 }
 
 static void a_user_of_our_own_needs_only_the_documented_permissions(void **state) {
-    (void)redis_says(&redis, "ACL SETUSER sallyport on >s3cret resetkeys ~test:* -@all +evalsha +script|load +ping +get +set +time +info +eval "
-                             "+zrange +zrangebyscore +zscore +zadd +zremrangebyrank");
+    (void)redis_says(&redis,
+                     "ACL SETUSER sallyport on >s3cret resetkeys ~test:* -@all +evalsha +script|load +ping +get +set +time +info +eval "
+                     "+zrange +zrangebyscore +zscore +zadd +zremrangebyrank");
     here.gateway.scene.redis.username = "sallyport";
     here.gateway.scene.redis.password = "s3cret";
     gateway_connect(&here.gateway);

@@ -213,7 +213,7 @@ static void freeing_from_inside_is_safe(void **state) {
 /* ---- Through a load balancer ---- */
 
 #define FROM_192_0_2_7                                                                                                                     \
-    "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x11\x00\x0c"                                                                      \
+    "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x21\x11\x00\x0c"                                                                     \
     "\xc0\x00\x02\x07\x7f\x00\x00\x01\xd4\x31\x01\xbb"
 #define LOCAL "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00"
 

@@ -143,8 +143,9 @@ static struct outcome connect_with(struct sp_tls_server *tls, const struct test_
 static void a_good_certificate_is_known_by_all_its_facts(void **state) {
     struct stage *stage = *state;
     struct test_subject alice;
-    test_subject_make(&alice, &stage->root,
-                      &(struct test_wish){.cn = "alice", .alternatives = "IP:192.0.2.1,URI:spiffe://example/alice,DNS:a.example", .usage = "clientAuth"});
+    test_subject_make(
+        &alice, &stage->root,
+        &(struct test_wish){.cn = "alice", .alternatives = "IP:192.0.2.1,URI:spiffe://example/alice,DNS:a.example", .usage = "clientAuth"});
     struct sp_tls_server *tls = server(stage, SP_CLIENT_CERT_REQUIRED, NULL);
     struct outcome outcome = connect_with(tls, &alice, NULL, NULL);
     assert_true(outcome.opened && outcome.known);
@@ -221,7 +222,8 @@ static void assert_refused(struct stage *stage, const char *crl, const struct te
     BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(who->x509), NULL);
     char *digits = BN_bn2hex(number), whole[600];
     char *subject = X509_NAME_oneline(X509_get_subject_name(who->x509), NULL, 0);
-    (void)snprintf(whole, sizeof whole, "tls: the client's certificate is refused: subject \"%s\", serial %s%s", subject + 1, digits, expected);
+    (void)snprintf(whole, sizeof whole, "tls: the client's certificate is refused: subject \"%s\", serial %s%s", subject + 1, digits,
+                   expected);
     assert_string_equal(outcome.problem, whole);
     assert_string_equal(also.problem, whole);
     assert_int_equal(outcome.alert, alert);
@@ -249,8 +251,8 @@ static void the_log_is_told_whose_certificate_is_refused_and_why(void **state) {
                         ": certificate has expired", SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED);
     assert_refused_once(stage, &stage->root, &(struct test_wish){.cn = "early", .from_s = 3600, .until_s = 7200},
                         ": certificate is not yet valid", SSL_R_SSLV3_ALERT_BAD_CERTIFICATE);
-    assert_refused_once(stage, &stage->root, &(struct test_wish){.cn = "server", .usage = "serverAuth"},
-                        ": unsuitable certificate purpose", SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE);
+    assert_refused_once(stage, &stage->root, &(struct test_wish){.cn = "server", .usage = "serverAuth"}, ": unsuitable certificate purpose",
+                        SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE);
     assert_refused_once(stage, &stage->root, &(struct test_wish){.cn = "weak", .key = "1024"}, ": EE certificate key too weak",
                         SSL_R_SSLV3_ALERT_BAD_CERTIFICATE);
 }
@@ -397,6 +399,47 @@ static void a_ticket_from_before_certificates_were_required_is_worth_nothing(voi
     sp_tls_server_unref(after);
 }
 
+/* ---- Connections from before a reload ---- */
+
+static void who_is_here_is_judged_by_what_holds_now(void **state) {
+    struct stage *stage = *state;
+    struct test_subject alice;
+    test_subject_make(&alice, &stage->root, &(struct test_wish){.cn = "alice"});
+    _cleanup_(sp_free_pointer) char *nothing = test_crl(&stage->root, NULL, 3600), *against = test_crl(&stage->root, &alice, 3600),
+                                    *expired = test_crl(&stage->root, NULL, -60);
+    struct sp_tls_server *before = server(stage, SP_CLIENT_CERT_OPTIONAL, NULL), *same = server(stage, SP_CLIENT_CERT_OPTIONAL, NULL),
+                         *none = server(stage, SP_CLIENT_CERT_NONE, NULL), *required = server(stage, SP_CLIENT_CERT_REQUIRED, NULL),
+                         *checked = server(stage, SP_CLIENT_CERT_REQUIRED, nothing),
+                         *revoked = server(stage, SP_CLIENT_CERT_OPTIONAL, against),
+                         *stale = server(stage, SP_CLIENT_CERT_OPTIONAL, expired), *others = NULL;
+    char *error = NULL;
+    check(server_of(stage, SP_CLIENT_CERT_OPTIONAL, stage->stranger.pem, NULL, &error, &others));
+    for (int with = 0; with <= 1; with++) {
+        struct test_side side;
+        struct test_client client;
+        test_side_init(&side);
+        test_client_init(&client, test_side_accept(&side, before));
+        if (with) {
+            assert_int_equal(SSL_use_certificate(client.ssl, alice.x509), 1);
+            assert_int_equal(SSL_use_PrivateKey(client.ssl, alice.key), 1);
+        }
+        assert_true(test_handshake(&client, &side));
+        assert_true(sp_tls_server_accepts(same, side.transport) && sp_tls_server_accepts(none, side.transport));
+        assert_int_equal(sp_tls_server_accepts(required, side.transport), with);
+        assert_int_equal(sp_tls_server_accepts(checked, side.transport), with);
+        assert_int_equal(sp_tls_server_accepts(revoked, side.transport), !with);
+        assert_int_equal(sp_tls_server_accepts(stale, side.transport), !with);
+        assert_int_equal(sp_tls_server_accepts(others, side.transport), !with);
+        assert_int_equal(ERR_peek_error(), 0);
+        test_client_free(&client);
+        test_side_free(&side);
+    }
+    struct sp_tls_server *const all[] = {before, same, none, required, checked, revoked, stale, others};
+    for (size_t i = 0; i < SP_COUNT(all); i++)
+        sp_tls_server_unref(all[i]);
+    test_subject_free(&alice);
+}
+
 /* ---- What cannot be configured ---- */
 
 static void assert_sentence(struct stage *stage, const char *ca, const char *crl, const char *sentence) {
@@ -412,7 +455,8 @@ static void assert_sentence(struct stage *stage, const char *ca, const char *crl
 static void files_that_will_not_do_are_refused_in_one_sentence(void **state) {
     struct stage *stage = *state;
     _cleanup_(sp_free_pointer) char *half = test_joined(stage->root.pem, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    assert_sentence(stage, NULL, NULL, "sallyport.yaml:3:14: client certificates are asked for, but there is no client_ca to verify them with");
+    assert_sentence(stage, NULL, NULL,
+                    "sallyport.yaml:3:14: client certificates are asked for, but there is no client_ca to verify them with");
     assert_sentence(stage, "nothing\n", NULL, "sallyport.yaml:6:16: there is no certificate in PEM form in tls/ca.pem");
     assert_sentence(stage, half, NULL, "sallyport.yaml:6:16: a certificate in tls/ca.pem cannot be read");
     assert_sentence(stage, stage->root.pem, stage->root.pem,
@@ -436,6 +480,7 @@ int main(void) {
         cmocka_unit_test(every_authority_of_the_chain_must_have_a_list),
         cmocka_unit_test(who_gave_a_certificate_gets_no_ticket),
         cmocka_unit_test(a_ticket_from_before_certificates_were_required_is_worth_nothing),
+        cmocka_unit_test(who_is_here_is_judged_by_what_holds_now),
         cmocka_unit_test(files_that_will_not_do_are_refused_in_one_sentence),
     };
     return cmocka_run_group_tests(tests, stage_set_up, stage_tear_down);

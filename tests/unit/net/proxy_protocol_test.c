@@ -1,7 +1,7 @@
 #include "support.h"
 
 static const char sig[] = "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a";
-#define V4 "\xc0\x00\x02\x07\x7f\x00\x00\x01\xd4\x31\x01\xbb" /* 192.0.2.7:54321 to 127.0.0.1:443 */
+#define V4             "\xc0\x00\x02\x07\x7f\x00\x00\x01\xd4\x31\x01\xbb" /* 192.0.2.7:54321 to 127.0.0.1:443 */
 #define CHECKSUM_OF_V4 "\x92\xb6\x1b\x0c"
 
 struct header {
@@ -61,8 +61,9 @@ static void the_client_is_who_the_proxy_says(void **state) {
 }
 
 static void extensions_are_passed_over(void **state) {
-    assert_client(HEADER(0x21, 0x11, V4 "\x01\x00\x02h2\x02\x00\x03"
-                                        "api\xea\x00\x00"),
+    assert_client(HEADER(0x21, 0x11,
+                         V4 "\x01\x00\x02h2\x02\x00\x03"
+                            "api\xea\x00\x00"),
                   "192.0.2.7", 54321);
 }
 
@@ -91,8 +92,9 @@ static void a_checksum_that_is_there_must_fit(void **state) {
         if (parse(&wrong, &client, &len, &why) == SP_PROXY_CLIENT && i != right.len - 7) /* there it is an extension of another type */
             fail_msg("byte %zu may change", i);
     }
-    assert_refused(HEADER(0x21, 0x11, V4 "\x03\x00\x03"
-                                         "abc"),
+    assert_refused(HEADER(0x21, 0x11,
+                          V4 "\x03\x00\x03"
+                             "abc"),
                    "the checksum of the PROXY header is wrong");
 }
 

@@ -16,8 +16,9 @@ static int stage_set_up(void **state) {
     struct stage *stage = calloc(1, sizeof *stage);
     test_subject_make(&stage->root, NULL, &(struct test_wish){.cn = "Root", .authority = true});
     test_subject_make(&stage->other_root, NULL, &(struct test_wish){.cn = "Other", .authority = true});
-    test_subject_make(&stage->server, &stage->root,
-                      &(struct test_wish){.cn = "in-the-subject.example", .alternatives = "DNS:gpu.internal,DNS:*.wild.example,IP:127.0.0.1"});
+    test_subject_make(
+        &stage->server, &stage->root,
+        &(struct test_wish){.cn = "in-the-subject.example", .alternatives = "DNS:gpu.internal,DNS:*.wild.example,IP:127.0.0.1"});
     test_subject_make(&stage->client, &stage->root, &(struct test_wish){.cn = "gateway", .usage = "clientAuth"});
     uint8_t key[1][80];
     sp_random(key, sizeof key);
@@ -160,7 +161,8 @@ static void assert_name(struct stage *stage, const char *name, bool opens, const
         assert_string_equal(outcome.server_name, sni);
     } else {
         char expected[600];
-        (void)snprintf(expected, sizeof expected, "tls: the certificate for %s is refused: subject \"CN=in-the-subject.example\", serial ", name);
+        (void)snprintf(expected, sizeof expected, "tls: the certificate for %s is refused: subject \"CN=in-the-subject.example\", serial ",
+                       name);
         assert_true(outcome.refused_certificate);
         assert_memory_equal(outcome.problem, expected, strlen(expected));
     }
@@ -217,7 +219,8 @@ static void what_does_not_pass_is_refused_with_the_reason(void **state) {
                         ": unable to get local issuer certificate");
     assert_not_believed(stage, &stage->root, NULL, &(struct test_wish){.cn = "gpu", .alternatives = name}, ": self-signed certificate");
     assert_not_believed(stage, &stage->root, &stage->root,
-                        &(struct test_wish){.cn = "gpu", .alternatives = name, .from_s = -7200, .until_s = -3600}, ": certificate has expired");
+                        &(struct test_wish){.cn = "gpu", .alternatives = name, .from_s = -7200, .until_s = -3600},
+                        ": certificate has expired");
     assert_not_believed(stage, &stage->root, &stage->root, &(struct test_wish){.cn = "gpu", .alternatives = name, .usage = "clientAuth"},
                         ": unsuitable certificate purpose");
 }
@@ -225,7 +228,8 @@ static void what_does_not_pass_is_refused_with_the_reason(void **state) {
 static void our_certificate_is_shown_where_it_is_asked_for(void **state) {
     struct stage *stage = *state;
     struct sp_tls_server *server = server_with(stage, &stage->server, SP_CLIENT_CERT_REQUIRED);
-    struct sp_tls_client *with = client_for(&stage->root, &stage->client, "gpu.internal"), *without = client_for(&stage->root, NULL, "gpu.internal");
+    struct sp_tls_client *with = client_for(&stage->root, &stage->client, "gpu.internal"),
+                         *without = client_for(&stage->root, NULL, "gpu.internal");
     struct pair pair;
     pair_begin(&pair, server, with);
     turn_until(&pair.client, pair.server.seen & SP_READY_OPEN);

@@ -331,7 +331,8 @@ static void what_will_not_do_is_refused_in_one_sentence(void **state) {
     struct sp_certificate_config c;
 
     assert_refused(NULL, SP_CLIENT_CERT_NONE, "sallyport.yaml:3:14: a listener with TLS needs a certificate");
-    assert_refused(&good.config, SP_CLIENT_CERT_REQUIRED, "sallyport.yaml:3:14: client certificates are asked for, but there is no client_ca to verify them with");
+    assert_refused(&good.config, SP_CLIENT_CERT_REQUIRED,
+                   "sallyport.yaml:3:14: client certificates are asked for, but there is no client_ca to verify them with");
     c = good.config;
     c.key_pem = other.key_pem;
     assert_refused(&c, SP_CLIENT_CERT_NONE, "sallyport.yaml:5:12: the key tls/key.pem does not match the certificate in tls/chain.pem");
