@@ -52,19 +52,28 @@ static void wait_for_memory(struct sp_exchange *x) {
     sp_list_append(&x->service->body_waiters, &x->body.waiter);
 }
 
+/* Everything is sent and nothing need be kept: the one block that is left can take the next bytes. */
+static bool all_is_spent(const struct sp_body *body) {
+    return !body->kept && body->last && body->at == body->last && body->sent == body->received;
+}
+
 char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len) {
     struct sp_body *body = &x->body;
     struct sp_body_block *block = body->last;
     if (!block || block->used == block->size) {
         block = new_block(x);
-        if (!block) {
+        if (!block && !all_is_spent(body)) {
             wait_for_memory(x);
             return NULL;
         }
-        if (body->last)
+        if (!block) {
+            block = body->last;
+            block->used = body->at_offset = 0;
+        } else if (body->last) {
             body->last->next = block;
-        else
+        } else {
             body->first = block;
+        }
         body->last = block;
     }
     *ret_len = sp_min(want, (size_t)(block->size - block->used));
@@ -136,6 +145,10 @@ void sp_body_sent(struct sp_exchange *x, size_t n) {
     }
     if (!body->kept)
         free_sent_blocks(x);
+    if (body->waits_for_memory && all_is_spent(body)) { /* it has its own again: exchanges that wait must not wait for each other */
+        sp_list_remove(&body->waiter);
+        body->waits_for_memory = false;
+    }
 }
 
 void sp_body_rewind(struct sp_exchange *x) {

@@ -1,6 +1,8 @@
 /* A client connection's life: handshake, then one request after another, each handed to an exchange; one closing function. */
 #include "client.h"
 
+enum { PIPELINED_MAX = 4096 }; /* bytes of the next requests that are read while an answer is under way */
+
 enum {
     REQUESTS_PER_TURN = 16,    /* of one connection, answered without waiting: then others have their turn */
     SILENT_IN_DRAIN_MS = 1000, /* what who has just come, or was just answered, may take to say what he wants */
@@ -250,10 +252,12 @@ static void read_body(struct sp_client *client) {
         }
         moved = true;
     }
-    if (client->exchange == x && moved) {
+    if (client->exchange != x)
+        return;
+    if (moved)
         sp_exchange_progress(x);
+    if (moved || x->body.waits_for_memory) /* no memory for more: what is here must go on, so that it gives its own back */
         sp_exchange_run(x);
-    }
 }
 
 /* ---- Heads ---- */
@@ -398,6 +402,21 @@ static bool read_head(struct sp_client *client) {
     return client->state != SP_CLIENT_CLOSED;
 }
 
+/* While an answer is under way: whoever sends close_notify has left, even where the socket stays open (asyncio's clients wait for ours
+ * first). A little of what is pipelined may come in instead, and then nothing more is read before its turn. */
+static void listen_for_the_end(struct sp_client *client) {
+    struct sp_service *service = client->service;
+    if (sp_buffer_len(&client->in) || !sp_transport_readable(client->transport))
+        return;
+    ssize_t n = sp_transport_read(client->transport, service->scratch, PIPELINED_MAX);
+    if (n == SP_IO_AGAIN)
+        return;
+    if (n <= 0)
+        sp_client_close(client, true);
+    else
+        keep(client, sp_span(service->scratch, (size_t)n));
+}
+
 /* The rest of a body that was answered without being wanted. */
 static bool discard(struct sp_client *client) {
     struct sp_service *service = client->service;
@@ -444,7 +463,9 @@ static void read_on(struct sp_client *client) {
             more = discard(client);
             break;
         case SP_CLIENT_EXCHANGE:
-            if (!client->body_done)
+            if (client->body_done)
+                listen_for_the_end(client);
+            else
                 read_body(client);
             /* The next request waits for this one's answer. */
             more = client->state != SP_CLIENT_EXCHANGE && client->state != SP_CLIENT_CLOSED;

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <stdio.h>
 
 static uint64_t last_serial; /* one thread builds identities in each process */
@@ -62,6 +64,24 @@ static int read_secret(struct sp_issuer *issuer, char **ret_error) {
     return r;
 }
 
+/* Who signs the issuer's own certificate: control uses it, but only here can it be refused before it is in force. */
+static int check_authorities(const struct sp_issuer_config *config, char **ret_error) {
+    size_t count = 0;
+    if (!config->ca_pem)
+        return 0;
+    BIO *bytes = BIO_new_mem_buf(config->ca_pem, -1);
+    if (!bytes)
+        return -ENOMEM;
+    for (X509 *authority; (authority = PEM_read_bio_X509(bytes, NULL, NULL, NULL)); count++)
+        X509_free(authority);
+    BIO_free(bytes);
+    bool whole = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* which is how its end is told */
+    ERR_clear_error();
+    return whole && count ? 0
+                          : explain(ret_error, "%s: %s is not a file of certificates in PEM form", where(&config->issuer, &config->jwks),
+                                    config->ca ? config->ca : "ca");
+}
+
 static int add_issuer(struct sp_identity *identity, const struct sp_issuer_config *config, char **ret_error) {
     struct sp_span name = sp_span_text(config->issuer.text);
     if (sp_identity_issuer(identity, name))
@@ -72,7 +92,9 @@ static int add_issuer(struct sp_identity *identity, const struct sp_issuer_confi
     issuer->keys = sp_issuer_keys_new();
     if (!issuer->keys)
         return -ENOMEM;
-    int r = read_key_set(issuer, ret_error);
+    int r = check_authorities(config, ret_error);
+    if (r == 0)
+        r = read_key_set(issuer, ret_error);
     return r < 0 ? r : read_secret(issuer, ret_error);
 }
 

@@ -155,6 +155,8 @@ static int broken(struct sp_tls_transport *tls, const char *when) {
     if (protocol_error() && !transport->ended && !transport->recv_error) {
         int reason = ERR_GET_REASON(ERR_peek_last_error());
         const char *words = explained(tls, reason, sp_tls_reason());
+        if (transport->send_error) /* the peer said why before it stopped listening: that is the reason, not the reset that we met first */
+            free(sp_take(transport->problem));
         transport->certificate_refused |= reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE;
         sp_transport_set_problem(transport, "tls: %s", words);
         return -EPROTO;

@@ -341,3 +341,31 @@ def test_only_allowed_addresses_get_in_and_deny_wins(start):
         except (OSError, ssl.SSLError):
             return False
     wait_until(welcome_now, 5, "a reload lets it in")
+
+
+def test_a_client_that_says_only_close_notify_has_left(gateway, backend):
+    """As asyncio's clients do: the socket stays open until the gateway says it too."""
+    backend.on("/open/never", behave.never_answers)
+    raw = connect(gateway)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    def step(what):
+        while True:
+            try:
+                return what()
+            except ssl.SSLWantReadError:
+                raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+    with raw:
+        step(client.do_handshake)
+        client.write(b"GET /open/never HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        raw.sendall(outgoing.read())
+        assert backend.wait_for(lambda b: b.requests)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.unwrap()
+        raw.sendall(outgoing.read())
+        assert backend.wait_for(lambda b: b.requests[0].connection.closed_at, 2), "before the first byte"
+    nothing_is_left(gateway)

@@ -8,9 +8,10 @@ from harness import wait_until
 from test_limits import limited
 
 
-def shared_limit(server, gateways=1, **limit):
+def shared_limit(server, gateways=1, deadline="5ms", **limit):
+    """Tests of exactness give a deadline that a busy machine keeps: a reply that comes too late is an outage, which has tests of its own."""
     def change(config):
-        config["redis"] = {"url": server.url, "gateways": gateways}
+        config["redis"] = {"url": server.url, "gateways": gateways, "deadline": deadline}
         config["limits"] = {"per-caller": limit}
         config["routes"][0]["limits"] = ["per-caller"]
     return change
@@ -31,7 +32,7 @@ def codes(responses):
 
 def test_two_gateways_on_one_redis_admit_what_one_would(start, redis_server, key):
     backend = start.backend()
-    gateways = [start.gateway(backend, change=shared_limit(redis_server, 2, **limited("1/h", 60))) for _ in range(2)]
+    gateways = [start.gateway(backend, change=shared_limit(redis_server, 2, deadline="1s", **limited("1/h", 60))) for _ in range(2)]
     for gateway in gateways:
         redis_up(gateway)
     found = []
@@ -46,7 +47,7 @@ def test_two_gateways_on_one_redis_admit_what_one_would(start, redis_server, key
 
 
 def test_each_decision_is_one_command(start, redis_server, key):
-    gateway = start.gateway(change=shared_limit(redis_server, **limited("1000/s", 1000)))
+    gateway = start.gateway(change=shared_limit(redis_server, deadline="1s", **limited("1000/s", 1000)))
     redis_up(gateway)
     ask(gateway, key, 1)
 
@@ -58,7 +59,7 @@ def test_each_decision_is_one_command(start, redis_server, key):
 
 
 def test_levels_outlive_the_gateway(start, redis_server, key):
-    change = shared_limit(redis_server, **limited("1/h", 3))
+    change = shared_limit(redis_server, deadline="1s", **limited("1/h", 3))
     first = start.gateway(change=change)
     redis_up(first)
     assert codes(ask(first, key, 2)) == [200, 200]
@@ -68,7 +69,7 @@ def test_levels_outlive_the_gateway(start, redis_server, key):
 
 
 def test_a_script_cache_that_was_emptied_is_no_error(start, redis_server, key):
-    gateway = start.gateway(change=shared_limit(redis_server, **limited("1/h", 10)))
+    gateway = start.gateway(change=shared_limit(redis_server, deadline="1s", **limited("1/h", 10)))
     redis_up(gateway)
     assert codes(ask(gateway, key, 2)) == [200, 200]
     redis_server.api.script_flush()
@@ -144,7 +145,7 @@ def test_a_redis_that_is_away_at_the_start_does_not_keep_the_gateway_down(start,
 
 
 def test_a_reload_does_not_refill_shared_buckets(start, redis_server, key):
-    gateway = start.gateway(change=shared_limit(redis_server, **limited("1/h", 10)))
+    gateway = start.gateway(change=shared_limit(redis_server, deadline="1s", **limited("1/h", 10)))
     redis_up(gateway)
     ask(gateway, key, 8)
     gateway.config["limits"]["per-caller"]["request_burst"] = 20

@@ -69,10 +69,10 @@ def test_an_early_answer_does_not_leave_its_connection_to_the_next(start):
     backend.on("/open/early", early)
     gateway = start.gateway(backend)
     with gateway.client() as first, gateway.client() as second:
-        first.send(b"POST /open/early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" + b"x" * 10)
+        first.send(b"POST /open/early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + b"x" * 70000)
         assert first.read_response().body == b'"early"'
         assert second.request(path="/open/other").json()["target"] == "/open/other"
-        first.send(b"GET /open/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n".ljust(90, b"y"))
+        first.send(b"GET /open/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n".ljust(30000, b"y"))
         assert first.request(path="/open/after").json()["target"] == "/open/after"
     assert all(request.path != "/open/smuggled" for request in backend.requests)
 
@@ -252,10 +252,10 @@ def test_a_client_that_pipelines_without_end_does_not_have_the_worker_for_itself
                 meanwhile.append(flood.taken.value - before)
     finally:
         flood.end()
-    print(sorted(meanwhile)[::10])
-    median = sorted(meanwhile)[20]
-    record_property("bytes_for_the_flood_meanwhile", median)
-    assert median < 512 * 1024
+    total = sum(meanwhile)
+    record_property("bytes_for_the_flood_meanwhile", total)
+    print(f"{total} bytes for the flood meanwhile")
+    assert total < 6 << 20
 
 
 # ---- Whose fault is it? ----
@@ -289,6 +289,30 @@ def test_a_backend_that_does_not_take_the_body_is_the_one_who_is_too_slow(start)
             sender.join()
     finally:
         over.set()
+
+
+def test_bodies_that_wait_for_memory_are_not_waiting_for_each_other(start):
+    """Each holds a part of the budget and wants more: what they hold must go on to the server, or nobody's ever would."""
+    backend = start.backend()
+
+    def change(config):
+        config["memory"] = {"bodies": "1MiB"}
+        for route in config["routes"]:
+            route["max_body"] = "1MiB"
+
+    gateway = start.gateway(backend, change=change)
+    clients = [gateway.client() for _ in range(64)]
+    try:
+        for client in clients:
+            client.send(b"POST /open/x HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + b"x" * 12000)
+        harness.wait_until(lambda: gateway.metric("sallyport_body_bytes") == 1 << 20, what="the budget is spent")
+        for client in clients:
+            client.send(b"x" * 48000)
+        for client in clients:
+            assert client.read_response().json()["length"] == 60000
+    finally:
+        for client in clients:
+            client.close()
 
 
 # ---- Leaving ----

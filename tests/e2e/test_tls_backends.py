@@ -61,6 +61,7 @@ def test_large_bodies_pass_both_ways(start, secure, authority, identity):
     for _ in range(3):
         answer = gateway.ask("POST", "/open/echo", body=body)
         assert answer.status == 200 and answer.body == body
+    assert len(backend.handshakes) == 1, "and the connection is kept"
 
 
 def test_connections_are_kept_and_sessions_resumed(start, secure, key, authority, identity):

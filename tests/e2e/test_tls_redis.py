@@ -66,7 +66,7 @@ def over_tls(servers, tmp_path, authority, asks="no", alternatives="IP:127.0.0.1
 def gateway_for(start, settings, wait=True):
     def change(config):
         config["redis"] = {"deadline": "500ms", **settings}
-        config["limits"]["each"] = {"by": ["subject"], "requests": "1000/s", "mode": "strict", "on_outage": "closed"}
+        config["limits"]["each"] = {"by": ["subject"], "requests": "100000/s", "mode": "strict", "on_outage": "closed"}
         config["routes"][0]["limits"] = ["each"]
     gateway = start.gateway(change=change)
     if wait:

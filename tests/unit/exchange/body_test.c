@@ -118,6 +118,25 @@ static void one_that_waits_for_memory_goes_on_when_a_reload_gives_more(void **st
     scene_close(&scene);
 }
 
+static void who_waits_for_memory_goes_on_in_its_own_once_that_is_sent(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    scene.service->body_bytes_max = SP_BODY_BLOCK_SIZE;
+    struct sp_exchange *x = scene_request(&scene, LONG_POST);
+    char bytes[2 * SP_BODY_BLOCK_SIZE];
+    unsigned in = 0, out = 0;
+    for (; in < sizeof bytes; in++)
+        bytes[in] = (char)(in * 7);
+    for (size_t done = 0; done < sizeof bytes;) {
+        done += sp_body_add(x, sp_span(bytes + done, sizeof bytes - done));
+        drain(x, sp_body_waiting(&x->body), &out);
+        assert_false(x->body.waits_for_memory);
+        assert_true(scene.service->body_bytes <= SP_BODY_BLOCK_SIZE);
+    }
+    assert_int_equal(out, sizeof bytes);
+    scene_close(&scene);
+}
+
 static void a_small_body_costs_no_block(void **state) {
     struct scene scene;
     scene_open(&scene);
@@ -137,6 +156,7 @@ int main(void) {
         cmocka_unit_test(the_window_closes_before_memory_is_spent_and_the_budget_is_never_exceeded),
         cmocka_unit_test(one_that_waits_for_memory_goes_on_when_another_frees_some),
         cmocka_unit_test(one_that_waits_for_memory_goes_on_when_a_reload_gives_more),
+        cmocka_unit_test(who_waits_for_memory_goes_on_in_its_own_once_that_is_sent),
         cmocka_unit_test(a_small_body_costs_no_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 
 #include "forge.h"
@@ -172,6 +174,22 @@ static void the_next_generation_begins_with_the_keys_and_shares_them(void **stat
     assert_int_equal(verdict_of(good), SP_AUTH_OK);
 }
 
+/* Any certificate. */
+static const char *authority(void) {
+    static char pem[2048];
+    X509 *certificate = X509_new();
+    BIO *out = BIO_new(BIO_s_mem());
+    assert_true(certificate && out && X509_set_pubkey(certificate, keys()->p256) == 1);
+    assert_true(X509_gmtime_adj(X509_getm_notBefore(certificate), 0) && X509_gmtime_adj(X509_getm_notAfter(certificate), 60));
+    assert_true(X509_sign(certificate, keys()->p256, EVP_sha256()) > 0 && PEM_write_bio_X509(out, certificate) == 1);
+    int n = BIO_read(out, pem, sizeof pem - 1);
+    assert_true(n > 0);
+    pem[n] = '\0';
+    BIO_free(out);
+    X509_free(certificate);
+    return pem;
+}
+
 static void keys_are_not_inherited_from_another_place(void **state) {
     give(identity, set);
     struct sp_issuer_config before = config->issuers[0];
@@ -184,13 +202,27 @@ static void keys_are_not_inherited_from_another_place(void **state) {
         else if (i == 1)
             changed->issuers[0].algorithms = 1u << SP_ALG_RS256;
         else
-            changed->issuers[0].ca_pem = "another authority";
+            changed->issuers[0].ca_pem = authority();
         struct sp_identity *next = identity_of(changed);
         sp_identity_inherit(next, identity);
         assert_int_not_equal(ask(next, good, SP_AUTHENTICATE_JWT, NOW), SP_AUTH_OK);
         sp_identity_unref(next);
         free_config(changed);
     }
+}
+
+static void authorities_that_are_none_refuse_the_configuration(void **state) {
+    static const char *const wrong[] = {"hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ""};
+    for (size_t i = 0; i < SP_COUNT(wrong); i++) {
+        struct sp_identity *next = NULL;
+        char *error = NULL;
+        config->issuers[0].ca_pem = wrong[i];
+        config->issuers[0].ca = "ca.pem";
+        assert_int_equal(sp_identity_new(config, &error, &next), -EINVAL);
+        assert_string_equal(error, "test.yaml:2:13: ca.pem is not a file of certificates in PEM form");
+        free(error);
+    }
+    config->issuers[0].ca_pem = NULL;
 }
 
 int main(void) {
@@ -207,6 +239,7 @@ int main(void) {
         T(only_fetched_keys_can_be_set),
         T(the_next_generation_begins_with_the_keys_and_shares_them),
         T(keys_are_not_inherited_from_another_place),
+        T(authorities_that_are_none_refuse_the_configuration),
     };
     return cmocka_run_group_tests_name("identity: fetched keys", tests, NULL, NULL);
 }
