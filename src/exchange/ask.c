@@ -4,7 +4,7 @@
 
 enum {
     QUESTIONS_MAX = 1024, /* at one time; whoever comes after that is not waited for */
-    KEYS_WAIT_MS = 2000,
+    KEYS_WAIT_MS = 5500, /* longer than control takes to say that a provider is silent */
     TOKEN_WAIT_MS = 3000,
     WAIT_IN_ALL_MS = 6000, /* of one exchange, however many issuers there are */
 };

@@ -3,7 +3,8 @@
 
     model_server.py [--host 127.0.0.1] [--port 8000] [--delay-ms 40]
 
-GET /health, GET /v1/models, POST /v1/chat/completions (plain, or streamed as server-sent events; with usage).
+GET /health, GET /v1/models, POST /v1/chat/completions and POST /v1/messages (plain, or streamed as
+server-sent events; with usage).
 """
 import argparse
 import asyncio
@@ -78,8 +79,10 @@ class Answer:
         self.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
         await self.writer.drain()
 
-    async def event(self, value):
+    async def event(self, value, name=None):
         data = f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode()
+        if name:
+            data = f"event: {name}\n".encode() + data
         self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
         await self.writer.drain()
 
@@ -119,6 +122,8 @@ class Server:
                 await answer.json(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "demonstration"}]})
             elif path == "/v1/chat/completions" and method == "POST":
                 await self.chat(answer, body)
+            elif path == "/v1/messages" and method == "POST":
+                await self.message(answer, body)
             else:
                 await answer.error(404, f"nothing at {method} {path}")
             return keep
@@ -126,15 +131,19 @@ class Server:
             await answer.error(refused.status, str(refused))
             return False
 
-    async def chat(self, answer, body):
+    def read(self, body):
+        """(what is wanted, how much it says, what to say)."""
         try:
             wanted = json.loads(body)
             messages = wanted["messages"]
             prompt = "".join(message["content"] if isinstance(message["content"], str) else json.dumps(message["content"]) for message in messages)
         except (ValueError, KeyError, TypeError):
-            return await answer.error(400, "the body must be a JSON object with messages")
+            raise Refused(400, "the body must be a JSON object with messages") from None
         self.answered += 1
-        text = TEXT.format(messages=len(messages), characters=len(prompt))
+        return wanted, prompt, TEXT.format(messages=len(messages), characters=len(prompt))
+
+    async def chat(self, answer, body):
+        wanted, prompt, text = self.read(body)
         usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
         usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
         common = {"id": f"chatcmpl-demo-{self.answered}", "created": int(time.time()), "model": wanted.get("model", MODEL)}
@@ -152,6 +161,26 @@ class Server:
         if isinstance(options, dict) and options.get("include_usage"):
             await answer.event({**common, "choices": [], "usage": usage})
         await answer.event("[DONE]")
+        await answer.end()
+
+    async def message(self, answer, body):
+        wanted, prompt, text = self.read(body)
+        usage = {"input_tokens": tokens(prompt), "output_tokens": tokens(text)}
+        said = {"id": f"msg_demo_{self.answered}", "type": "message", "role": "assistant", "model": wanted.get("model", MODEL), "stop_sequence": None}
+        if not wanted.get("stream"):
+            return await answer.json(200, {**said, "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "usage": usage})
+
+        async def event(kind, **more):
+            await answer.event({"type": kind, **more}, kind)
+        await answer.begin()
+        await event("message_start", message={**said, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}})
+        await event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+        for number, word in enumerate(text.split(" ")):
+            await event("content_block_delta", index=0, delta={"type": "text_delta", "text": word if number == 0 else " " + word})
+            await asyncio.sleep(self.delay)
+        await event("content_block_stop", index=0)
+        await event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={"output_tokens": usage["output_tokens"]})
+        await event("message_stop")
         await answer.end()
 
 

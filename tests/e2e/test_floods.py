@@ -10,9 +10,9 @@ import time
 
 import backend as behave
 import pytest
-from harness import SANITIZED, SLOWER, Client, tls_context, wait_until
+from harness import SANITIZED, SLOWER, tls_context, wait_until
 from hostile import MIB, client_from, connect, is_closed, nothing_is_left, sockets
-from test_memory import resident, settled
+from test_memory import settled
 
 MANY = 600 if SANITIZED else 3000
 
@@ -248,9 +248,9 @@ def test_slowhttptest_with_2000_connections_leaves_honest_requests_alone(start, 
     backend.on("/open/large", behave.fixed(200, b"x" * 60000))
 
     def change(config):
-        caps(per_address=2100, header_timeout="3s", idle_timeout="4s")(config)
+        caps(per_address=2100, header_timeout="5s", idle_timeout="6s")(config)
         for route in config["routes"]:
-            route["timeouts"] = {"first_byte": "10s", "idle": "3s", "total": "30s"}
+            route["timeouts"] = {"first_byte": "10s", "idle": "5s", "total": "30s"}
     gateway = start.gateway(backend, change=change)
     worker = gateway.workers()[0]
     gateway.ask("GET", "/open/echo")
@@ -274,7 +274,9 @@ def test_slowhttptest_with_2000_connections_leaves_honest_requests_alone(start, 
     record_property("slowest_honest_ms", round(honest.slowest * 1000))
     record_property("honest_requests", len(honest.statuses))
     honest.check(50)
-    assert max(most) >= MANY / 6, "there was an attack"
+    assert max(most) >= MANY / 3, "there was an attack"
     nothing_is_left(gateway)
     kept = settled(worker) - before
     record_property("mebibytes_kept_after", round(kept / MIB, 1))
+    print(f"{mode}: {kept / MIB:.1f} MiB kept, {max(most):.0f} connections, {len(honest.statuses)} honest requests, slowest {honest.slowest * 1000:.0f} ms")
+    assert SANITIZED or kept <= 24 * MIB, f"{kept / MIB:.1f} MiB are kept"

@@ -10,7 +10,7 @@ import backend as behave
 import httpx
 import pytest
 import requests
-from harness import CHAT, SLOWER, free_port
+from harness import CHAT, ROOT, SLOWER, free_port
 from test_limits import limited
 from test_peers import CLIENTS, address
 
@@ -119,6 +119,24 @@ def test_the_ai_sdk_chats_streams_raises_its_own_errors_and_leaves(gateway, mode
     check(told, model)
     assert {what: error["retryable"] for what, error in told["errors"].items()} == {
         "unauthorized": False, "limited": True, "invalid": False, "unknown": False, "down": True}
+
+
+def test_the_demonstration_server_speaks_both_ways_through_the_gateway(start, key):
+    with subprocess.Popen(["/usr/bin/python3", os.path.join(ROOT, "tests", "demo", "model_server.py"), "--port", "0", "--delay-ms", "0"],
+                          stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split(" on ")[1].strip()
+            gateway = start.gateway(change=lambda config: config["pools"]["main"].update(servers=[{"url": url}]))
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                with gateway.client() as client:
+                    plain = client.request("POST", path, key=key, body={**CHAT, "max_tokens": 9})
+                    assert plain.status == 200 and "no model ran" in plain.body.decode()
+                    streamed = client.request("POST", path, key=key, body={**CHAT, "max_tokens": 9, "stream": True})
+                    assert streamed.header("content-type") == "text/event-stream"
+                    assert b" model" in streamed.body and (b"[DONE]" in streamed.body or b"event: message_stop" in streamed.body)
+                    assert client.request("POST", path, key=key, body={"model": "demo"}).status == 400
+        finally:
+            process.terminate()
 
 
 # ---- Python ----
