@@ -161,6 +161,9 @@ void sp_log(enum sp_log_level level, const char *format, ...) SP_PRINTF(2, 3);
 /* At start, and on a violated message contract: logs and exits with status 1. */
 void sp_fatal(const char *format, ...) SP_PRINTF(1, 2) __attribute__((noreturn));
 
+/* Why something was refused, for the caller to pass on: *ret_error is malloc'ed. Returns -EINVAL, or -ENOMEM with *ret_error untouched. */
+int sp_explain(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);
+
 /* ---- Hashing, randomness, secrets ---- */
 struct sp_hash_key {
     uint64_t k0, k1;

@@ -326,6 +326,8 @@ int sp_document_encode(const struct sp_document *document, enum sp_config_reader
 
 /* Bytes from the supervisor → snapshot with one reference. -EINVAL when they are not such a document, -ENOMEM. */
 int sp_config_decode(struct sp_span bytes, struct sp_config **ret) SP_MUST_USE;
+/* The document as one kind of process would see it: encoded and decoded. */
+int sp_document_snapshot(const struct sp_document *document, enum sp_config_reader reader, struct sp_config **ret) SP_MUST_USE;
 struct sp_config *sp_config_ref(struct sp_config *config);
 void sp_config_unref(struct sp_config *config); /* takes NULL; wipes secrets with the last reference */
 

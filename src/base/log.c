@@ -63,3 +63,15 @@ void sp_fatal(const char *format, ...) {
     va_end(arguments);
     _exit(1);
 }
+
+int sp_explain(char **ret_error, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    char *sentence = NULL;
+    int n = vasprintf(&sentence, format, arguments);
+    va_end(arguments);
+    if (n < 0)
+        return -ENOMEM;
+    *ret_error = sentence;
+    return -EINVAL;
+}

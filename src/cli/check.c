@@ -49,17 +49,6 @@ static void free_findings(struct findings *findings) {
     free(findings->line);
 }
 
-static int snapshot(const struct sp_document *document, struct sp_config **ret) {
-    char *bytes = NULL;
-    size_t len = 0;
-    int r = sp_document_encode(document, SP_READER_WORKER, &bytes, &len);
-    if (r < 0)
-        return r;
-    r = sp_config_decode(sp_span(bytes, len), ret);
-    sp_free_secret(bytes);
-    return r;
-}
-
 /* What a worker would say to the offer: keys that fit their certificates, key sets that can be used. */
 static void check_as_worker(struct sp_config *config, struct findings *findings) {
     char *error = NULL;
@@ -113,7 +102,7 @@ static void check_file(const char *path, struct findings *findings) {
     struct sp_config *config = NULL;
     int r = sp_config_load(path, NULL, 1, &errors, &document);
     if (r >= 0)
-        r = snapshot(document, &config);
+        r = sp_document_snapshot(document, SP_READER_WORKER, &config);
     for (size_t i = 0; i < errors.count; i++)
         add_line(findings, errors.line[i]);
     if (r >= 0) {

@@ -208,3 +208,14 @@ int sp_config_user_required(const struct sp_document *document, struct sp_config
     return list_error(errors, path, place, "`user`: there is no user ", user,
                       " on this machine; make it with `useradd --system` or name another");
 }
+
+int sp_document_snapshot(const struct sp_document *document, enum sp_config_reader reader, struct sp_config **ret) {
+    char *bytes = NULL;
+    size_t len = 0;
+    int r = sp_document_encode(document, reader, &bytes, &len);
+    if (r < 0)
+        return r;
+    r = sp_config_decode(sp_span(bytes, len), ret);
+    sp_free_secret(bytes);
+    return r;
+}

@@ -7,22 +7,8 @@
 #include <jansson.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <stdio.h>
 
 static uint64_t last_serial; /* one thread builds identities in each process */
-
-static int explain(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);
-static int explain(char **ret_error, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    char *text = NULL;
-    int n = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (n < 0)
-        return -ENOMEM;
-    *ret_error = text;
-    return -EINVAL;
-}
 
 /* ---- Issuers ---- */
 
@@ -40,7 +26,7 @@ static int read_key_set(struct sp_issuer *issuer, char **ret_error) {
     uint64_t stamp = 0;
     int r = sp_key_set_parse(sp_span_text(config->jwks_json), config->algorithms, &wrong, &set);
     if (r == -EINVAL)
-        return explain(ret_error, "%s: %s: %s", at, name, wrong);
+        return sp_explain(ret_error, "%s: %s: %s", at, name, wrong);
     if (r == 0)
         r = sp_key_stamp(sp_span_text(config->jwks_json), &stamp);
     if (r < 0) {
@@ -49,7 +35,7 @@ static int read_key_set(struct sp_issuer *issuer, char **ret_error) {
     }
     sp_issuer_keys_put(issuer->keys, set, stamp);
     if (sp_key_set_count(set) == 0 && !config->secret)
-        return explain(ret_error, "%s: %s: no key in it fits the issuer's algorithms", at, name);
+        return sp_explain(ret_error, "%s: %s: no key in it fits the issuer's algorithms", at, name);
     return 0;
 }
 
@@ -59,7 +45,7 @@ static int read_secret(struct sp_issuer *issuer, char **ret_error) {
         return 0;
     int r = sp_bound_secret_new(sp_span_text(config->secret), &issuer->secret);
     if (r == -EINVAL)
-        return explain(ret_error, "%s: %s: a secret for HS256 must have at least %d bytes", where(&config->issuer, &config->jwks),
+        return sp_explain(ret_error, "%s: %s: a secret for HS256 must have at least %d bytes", where(&config->issuer, &config->jwks),
                        config->secret_file ? config->secret_file : "secret_file", SP_HS256_SECRET_MIN);
     return r;
 }
@@ -78,14 +64,14 @@ static int check_authorities(const struct sp_issuer_config *config, char **ret_e
     bool whole = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; /* which is how its end is told */
     ERR_clear_error();
     return whole && count ? 0
-                          : explain(ret_error, "%s: %s is not a file of certificates in PEM form", where(&config->issuer, &config->jwks),
+                          : sp_explain(ret_error, "%s: %s is not a file of certificates in PEM form", where(&config->issuer, &config->jwks),
                                     config->ca ? config->ca : "ca");
 }
 
 static int add_issuer(struct sp_identity *identity, const struct sp_issuer_config *config, char **ret_error) {
     struct sp_span name = sp_span_text(config->issuer.text);
     if (sp_identity_issuer(identity, name))
-        return explain(ret_error, "%s: issuer " SP_SPAN_FMT " is there twice", where(&config->issuer, &config->jwks), SP_SPAN_ARG(name));
+        return sp_explain(ret_error, "%s: issuer " SP_SPAN_FMT " is there twice", where(&config->issuer, &config->jwks), SP_SPAN_ARG(name));
     struct sp_issuer *issuer = &identity->issuers[identity->n_issuers++];
     issuer->config = config;
     issuer->name = name;
@@ -118,7 +104,7 @@ static int key_roles(const struct sp_identity *identity, const struct sp_api_key
     for (size_t i = 0; i < key->roles.count; i++) {
         uint64_t role = sp_roles_mask(identity->config, sp_span_text(key->roles.item[i]));
         if (!role)
-            return explain(ret_error, "%s: API key %s: there is no role %s", where(&identity->config->api_keys_file, &(struct sp_text){0}),
+            return sp_explain(ret_error, "%s: API key %s: there is no role %s", where(&identity->config->api_keys_file, &(struct sp_text){0}),
                            key->id, key->roles.item[i]);
         roles |= role;
     }
@@ -129,7 +115,7 @@ static int key_roles(const struct sp_identity *identity, const struct sp_api_key
 static int add_key(struct sp_identity *identity, const struct sp_api_key_config *config, char **ret_error) {
     struct sp_span id = sp_span_text(config->id);
     if (id.len != 8 || sp_identity_key(identity, config->id))
-        return explain(ret_error, "%s: API key id %s %s", where(&identity->config->api_keys_file, &(struct sp_text){0}), config->id,
+        return sp_explain(ret_error, "%s: API key id %s %s", where(&identity->config->api_keys_file, &(struct sp_text){0}), config->id,
                        id.len == 8 ? "is there twice" : "must have 8 characters");
     struct sp_principal like = {.kind = SP_CREDENTIAL_API_KEY,
                                 .subject = sp_span_text(config->name),

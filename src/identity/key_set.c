@@ -4,25 +4,11 @@
 #include "json.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 struct sp_key_set {
     struct sp_bound_key **keys;
     size_t count, capacity;
 };
-
-static int explain(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);
-static int explain(char **ret_error, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    char *text = NULL;
-    int n = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (n < 0)
-        return -ENOMEM;
-    *ret_error = text;
-    return -EINVAL;
-}
 
 void sp_key_set_free(struct sp_key_set *set) {
     if (!set)
@@ -64,7 +50,7 @@ static int bind_each(struct sp_key_set *set, const struct sp_jwk *jwk, size_t nu
         if (!(jwk->algorithms & algorithms & 1u << i))
             continue;
         if (jwk->kid.len && has(set, algorithm, jwk->kid))
-            return explain(ret_error, "key %zu: another key for %s has the same kid", number, sp_algorithm(algorithm)->name);
+            return sp_explain(ret_error, "key %zu: another key for %s has the same kid", number, sp_algorithm(algorithm)->name);
         struct sp_bound_key *bound;
         int r = sp_bound_key_new(algorithm, jwk->key, jwk->kid, &bound);
         if (r < 0)
@@ -86,7 +72,7 @@ static int read_keys(struct sp_key_set *set, const json_t *list, uint32_t algori
         const char *wrong;
         int r = sp_jwk_read(item, &wrong, &jwk);
         if (r == -EINVAL)
-            return explain(ret_error, "key %zu: %s", i + 1, wrong);
+            return sp_explain(ret_error, "key %zu: %s", i + 1, wrong);
         if (r < 0)
             return r;
         if (!jwk.key)
@@ -101,15 +87,15 @@ static int read_keys(struct sp_key_set *set, const json_t *list, uint32_t algori
 
 int sp_key_set_parse(struct sp_span jwks, uint32_t algorithms, char **ret_error, struct sp_key_set **ret) {
     if (jwks.len > SP_JWKS_MAX)
-        return explain(ret_error, "a key set may have at most 256 KiB");
+        return sp_explain(ret_error, "a key set may have at most 256 KiB");
     _cleanup_(sp_json_release) json_t *document = sp_json_object(jwks);
     if (!document)
-        return explain(ret_error, "not a JSON object without duplicate members");
+        return sp_explain(ret_error, "not a JSON object without duplicate members");
     const json_t *list = json_object_get(document, "keys");
     if (!json_is_array(list))
-        return explain(ret_error, "no JSON Web Key Set: it has no list of keys (RFC 7517 §5)");
+        return sp_explain(ret_error, "no JSON Web Key Set: it has no list of keys (RFC 7517 §5)");
     if (json_array_size(list) > SP_JWKS_KEYS_MAX)
-        return explain(ret_error, "a key set may have at most %d keys", SP_JWKS_KEYS_MAX);
+        return sp_explain(ret_error, "a key set may have at most %d keys", SP_JWKS_KEYS_MAX);
 
     _cleanup_(release_set) struct sp_key_set *set = calloc(1, sizeof *set);
     if (!set)

@@ -5,38 +5,25 @@
 #include <sallyport/identity.h>
 #include <stdio.h>
 
-static int explain(char **ret_error, const char *format, ...) SP_PRINTF(2, 3);
-static int explain(char **ret_error, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    char *text = NULL;
-    int n = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (n < 0)
-        return -ENOMEM;
-    *ret_error = text;
-    return -EINVAL;
-}
-
 #define SHOWN_MAX 200 /* of what a stranger wrote */
 
 int sp_metadata_jwks_uri(struct sp_span metadata, struct sp_span issuer, char **ret_error, char **ret_jwks_uri) {
     struct sp_span name, uri;
     if (metadata.len > SP_METADATA_MAX)
-        return explain(ret_error, "its metadata is longer than 64 KiB");
+        return sp_explain(ret_error, "its metadata is longer than 64 KiB");
     _cleanup_(sp_json_release) json_t *document = sp_json_object(metadata);
     if (!document)
-        return explain(ret_error, "its metadata is not a JSON object without duplicate members");
+        return sp_explain(ret_error, "its metadata is not a JSON object without duplicate members");
     if (!sp_json_text(json_object_get(document, "issuer"), &name) || !sp_plain_text(name, SP_METADATA_MAX))
-        return explain(ret_error, "its metadata names no issuer");
+        return sp_explain(ret_error, "its metadata names no issuer");
     /* RFC 8414 §3.3: compared as they are. Else one server could vouch for another's tokens. */
     if (!sp_span_eq(name, issuer))
-        return explain(ret_error, "its metadata is another issuer's: %.*s", (int)sp_min(name.len, (size_t)SHOWN_MAX), name.at);
+        return sp_explain(ret_error, "its metadata is another issuer's: %.*s", (int)sp_min(name.len, (size_t)SHOWN_MAX), name.at);
     if (!sp_json_text(json_object_get(document, "jwks_uri"), &uri) || !sp_plain_text(uri, 2048))
-        return explain(ret_error, "its metadata has no jwks_uri");
+        return sp_explain(ret_error, "its metadata has no jwks_uri");
     const char *problem = sp_check_fetched_url(uri);
     if (problem)
-        return explain(ret_error, "its jwks_uri %.*s may not be asked: %s", (int)sp_min(uri.len, (size_t)SHOWN_MAX), uri.at, problem);
+        return sp_explain(ret_error, "its jwks_uri %.*s may not be asked: %s", (int)sp_min(uri.len, (size_t)SHOWN_MAX), uri.at, problem);
     char *copy = sp_span_dup(uri);
     if (!copy)
         return -ENOMEM;

@@ -27,19 +27,8 @@ static int make_offer(const struct sp_document *document, enum sp_config_reader 
     return r;
 }
 
-static int own_snapshot(const struct sp_document *document, struct sp_config **ret) {
-    char *bytes = NULL;
-    size_t len = 0;
-    int r = sp_document_encode(document, SP_READER_SUPERVISOR, &bytes, &len);
-    if (r < 0)
-        return r;
-    r = sp_config_decode(sp_span(bytes, len), ret);
-    sp_free_secret(bytes);
-    return r;
-}
-
 static int prepare(struct sp_generation *generation) {
-    int r = own_snapshot(generation->document, &generation->config);
+    int r = sp_document_snapshot(generation->document, SP_READER_SUPERVISOR, &generation->config);
     if (r >= 0)
         r = make_offer(generation->document, SP_READER_WORKER, &generation->offer_fd[SP_ROLE_WORKER]);
     if (r >= 0)

@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 
-from harness import SLOWER, Client, process_name, tls_context, wait_until
+from harness import SLOWER, Client, tls_context, wait_until
 
 MIB = 1 << 20
 
@@ -93,6 +93,3 @@ def every_slot_is_free(gateway, backend, slots, path="/open/slots"):
         for client in clients:
             client.close()
 
-
-def worker_pids(gateway):
-    return [pid for pid in gateway.workers() if process_name(pid) == "sallyport-worker"]

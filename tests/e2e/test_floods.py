@@ -1,5 +1,4 @@
 """Floods: connections by the thousand, idle, refused, slow. The caps hold exactly, others are served, and memory comes back."""
-import os
 import resource
 import select
 import socket
