@@ -202,8 +202,8 @@ static int decode_bucket(const struct sp_resp_value *item, uint64_t cost, bool r
             return -EPROTO;
     int64_t verdict = item[0].integer, level = item[1].integer, remainder = item[2].integer, num = item[3].integer, den = item[4].integer,
             burst = item[5].integer, lag = item[6].integer;
-    bool sane = within(verdict, 0, 2) && within(level, -EXACT, EXACT) && within(remainder, 0, EXACT) && within(num, 1, EXACT) &&
-                within(den, 1, EXACT) && within(burst, 1, (int64_t)SP_REDIS_BURST_MAX) && within(lag, 0, EXACT);
+    bool sane = within(verdict, 0, 2) && within(num, 1, EXACT) && within(den, 1, EXACT) && within(remainder, 0, den - 1) &&
+                within(burst, 1, (int64_t)SP_REDIS_BURST_MAX) && within(level, -EXACT, burst * (int64_t)SP_MICRO) && within(lag, 0, EXACT);
     if (!sane)
         return -EPROTO;
     /* num / den micro-tokens per µs is num tokens per den seconds; the remainder's parts become as much smaller. */

@@ -132,7 +132,9 @@ class Client:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = context or tls_context(cafile)
         try:
-            self.sock = context.wrap_socket(raw, server_hostname=server_name, suppress_ragged_eofs=False, session=session)
+            self.sock = context.wrap_socket(raw, server_hostname=server_name, suppress_ragged_eofs=False, session=session,
+                                            do_handshake_on_connect=False)
+            self.sock.do_handshake()  # wrap_socket() says nothing of a socket that was reset before
         except BaseException:
             raw.close()
             raise

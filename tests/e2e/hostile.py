@@ -19,7 +19,9 @@ def over(raw, gateway):
     """A client over a socket that is connected already."""
     client = Client.__new__(Client)
     try:
-        client.sock = tls_context(gateway.cafile).wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False)
+        client.sock = tls_context(gateway.cafile).wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False,
+                                                                  do_handshake_on_connect=False)
+        client.sock.do_handshake()
     except BaseException:
         raw.close()
         raise

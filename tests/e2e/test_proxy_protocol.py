@@ -2,7 +2,6 @@
 import json
 import shutil
 import socket
-import ssl
 import struct
 import subprocess
 
@@ -26,7 +25,9 @@ def connect(gateway, first):
     for piece in [first] if isinstance(first, bytes) else first:
         raw.sendall(piece)
     client = Client.__new__(Client)
-    client.sock = tls_context(gateway.cafile).wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False)
+    client.sock = tls_context(gateway.cafile).wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False,
+                                                              do_handshake_on_connect=False)
+    client.sock.do_handshake()  # also where the socket was reset before it was wrapped, of which wrap_socket() says nothing
     client.pending, client.ended = bytearray(), None
     return client
 
@@ -34,7 +35,8 @@ def connect(gateway, first):
 def is_refused(gateway, first):
     try:
         connect(gateway, first).close()
-    except (ssl.SSLError, ConnectionError):
+    except OSError as error:  # ssl.SSLError, ConnectionError, and "not connected" are all of them
+        assert not isinstance(error, TimeoutError), "refused means at once"
         return True
     return False
 

@@ -35,7 +35,7 @@ def ask(gateway, key, identity=None):
     try:
         with Client(gateway.port, context=context) as client:
             return client.request(key=key).status
-    except (ssl.SSLError, ConnectionError, BrokenTransfer):
+    except (OSError, BrokenTransfer):
         return None
 
 
