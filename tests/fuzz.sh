@@ -1,5 +1,6 @@
 #!/bin/sh
 # tests/fuzz.sh [SECONDS [TARGET]...]: every libFuzzer target for SECONDS (default 60) over its corpus, two at a time, one line each.
+# With FUZZ_SEED a run takes the same way again (from an empty build-fuzz/found); without, a new one each time.
 # New inputs go to build-fuzz/found/TARGET; a crashing input stays there as crash-*, to be named and added to the corpus.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,7 +15,7 @@ if [ "$seconds" = --one ]; then # one target: program, seconds
     corpus=$(find tests/fuzz -type d -name "corpus-$target" | head -n 1)
     found=$build/found/$target
     mkdir -p "$found"
-    if "$fuzzer" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" \
+    if "$fuzzer" -max_total_time="$2" ${FUZZ_SEED:+-seed="$FUZZ_SEED"} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" \
         "$found" ${corpus:+"$corpus"} >"$found.log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")
         echo "ok fuzz $target: ${runs:-?} inputs in $2 s, no finding"

@@ -98,7 +98,7 @@ if [ $failed -eq 0 ]; then
     fi
     if wanted fuzz; then
         say "fuzzers"
-        sh tests/fuzz.sh "${FUZZ_SECONDS:-20}" | tee "$report/fuzz.lines"
+        FUZZ_SEED=${FUZZ_SEED:-1} sh tests/fuzz.sh "${FUZZ_SECONDS:-20}" | tee "$report/fuzz.lines"
         reports="$reports $report/fuzz.lines"
     fi
 fi
