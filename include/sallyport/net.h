@@ -186,7 +186,7 @@ typedef void sp_accepted(void *owner, unsigned listener_slot, int fd, const stru
 /* Where the listener speaks the PROXY protocol, only trusted proxies are let in, and only with a header, within handshake_timeout; `peer` is
  * then the client, to whom allow, deny and the caps apply. At most 1,024 connections wait for their header.
  * Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE); accepts a bounded number per turn. Out of
- * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(); until then all are refused. */
+ * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(), before which nobody is accepted: the queue keeps them. */
 int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct sp_traffic *traffic, sp_accepted *accepted, void *owner,
                     struct sp_acceptor **ret) SP_MUST_USE;
 /* Keeps a reference to config; `listener` is one of its listeners. */

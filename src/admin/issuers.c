@@ -142,14 +142,17 @@ static void got_keys(struct source *source, struct sp_span set, uint64_t refresh
         r = adopt(source, set);
     if (r < 0)
         return failed(source, wrong ? wrong : strerror(-r));
-    if (source->problem[0] || source->good_ms == 0)
+    bool first = source->good_ms == 0;
+    if (source->problem[0] || first)
         sp_info("issuer %s: its keys are here; %zu can be used", source->config->issuer.text, count);
     source->problem[0] = '\0';
     source->step = STEP_IDLE;
     source->backoff_ms = 0;
     source->good_ms = now_ms();
     sp_timer_start(source->issuers->loop, &source->timer, jittered(refresh_ms));
-    bool again = source->wanted && source->joined && r == 0;
+    /* Who joined a fetch under way may know of a key that came after it began. The first keys of all are an answer to everybody, and leave
+     * the fetch on demand to who still misses one. */
+    bool again = source->wanted && source->joined && !first;
     source->joined = false;
     if (again)
         fetch_now(source);

@@ -161,9 +161,6 @@ int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct
     sp_proxied_init(&acceptor->proxied, loop);
     sp_list_init(&acceptor->pause.node);
     sp_list_init(&acceptor->freeing.node);
-    int r = start(acceptor);
-    if (r < 0)
-        return r;
     *ret = sp_take(acceptor);
     return 0;
 }
@@ -173,6 +170,9 @@ void sp_acceptor_configure(struct sp_acceptor *acceptor, struct sp_config *confi
     acceptor->config = config ? sp_config_ref(config) : NULL;
     acceptor->listener = listener;
     sp_config_unref(old);
+    /* Whoever comes before there is a configuration waits in the queue: another process may be accepting, and soon we are. */
+    if (listener && acceptor->watch.fd >= 0 && !acceptor->watch.active && !acceptor->pause.active && start(acceptor) < 0)
+        sp_timer_start(acceptor->loop, &acceptor->pause, PAUSE_MS);
 }
 
 uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor) { return acceptor->refused; }

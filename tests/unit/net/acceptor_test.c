@@ -192,6 +192,20 @@ static void without_a_configuration_nobody_comes_in(void **state) {
     assert_closed_by_peer(client);
 }
 
+static void who_comes_before_there_is_a_configuration_waits_for_it(void **state) {
+    struct fixture *f = *state;
+    sp_acceptor_free(f->acceptor);
+    check(sp_acceptor_new(f->loop, test_side_listen(&f->port), SLOT, f->traffic, accepted, f, &f->acceptor));
+    int client = connect_to(f);
+    for (int i = 0; i < 3; i++)
+        check(sp_loop_turn(f->loop, 0));
+    assert_int_equal(f->n_in, 0);
+    assert_int_equal(sp_acceptor_refused(f->acceptor), 0);
+    sp_acceptor_configure(f->acceptor, &f->config, &f->listener);
+    turn_until(f, f->n_in == 1);
+    close(client);
+}
+
 static void stopping_from_inside_leaves_the_others_in_the_queue(void **state) {
     struct fixture *f = *state;
     f->stop_inside = true;
@@ -375,6 +389,7 @@ int main(void) {
         with_acceptor(who_is_not_among_the_allowed_stays_out),
         with_acceptor(a_new_configuration_holds_from_the_next_connection_on),
         with_acceptor(without_a_configuration_nobody_comes_in),
+        with_acceptor(who_comes_before_there_is_a_configuration_waits_for_it),
         with_acceptor(stopping_from_inside_leaves_the_others_in_the_queue),
         with_acceptor(freeing_from_inside_is_safe),
         with_acceptor(the_client_behind_a_trusted_proxy_is_who_comes_in),
