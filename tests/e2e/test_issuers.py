@@ -116,10 +116,16 @@ def test_the_form_of_rfc_8414_is_found_too(made, issuer):
     assert server.asked[:2] == ["/tenant/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/tenant"]
 
 
+def keys_are_here(gateway):
+    """Who asks before the first keys may use up the fetch on demand, of which there is one in 10 s."""
+    wait_until(lambda: "its keys are here" in gateway.errors(), 10, "the issuer's first keys")
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_keys_rotate_while_requests_run_and_nobody_notices(made, workers):
     provider = made.provider()
     gateway = made.gateway(made.issuer(provider), change=lambda config: config.update(workers=workers))
+    keys_are_here(gateway)
     current, seen, stop = [provider.token()], [], threading.Event()
 
     def caller():
@@ -145,6 +151,7 @@ def test_keys_rotate_while_requests_run_and_nobody_notices(made, workers):
 def test_a_withdrawn_key_is_refused_at_once_even_where_its_tokens_are_remembered(made):
     provider = made.provider()
     gateway = made.gateway(made.issuer(provider))
+    keys_are_here(gateway)
     old = provider.token()
     with Client(gateway.port) as client:
         assert client.request("GET", "/v1/models", key=old).status == 200
@@ -159,6 +166,7 @@ def test_a_withdrawn_key_is_refused_at_once_even_where_its_tokens_are_remembered
 def test_nobody_notices_while_the_provider_is_down(made):
     provider = made.provider()
     gateway = made.gateway(made.issuer(provider))
+    keys_are_here(gateway)
     first, second, third, fourth = (provider.token() for _ in range(4))
     assert status(gateway, first) == 200
     provider.down()
