@@ -7,9 +7,6 @@ enum sp_stage_answer sp_stage_inspect(struct sp_exchange *x) {
         too_large = x->request.content_length > x->route->max_body;
     if (too_large)
         return sp_reply(x, 413, "request_too_large", "The request body is larger than this path takes.", "body too large");
-    if (x->request.upgrade && x->request.minor == 1) {
-        /* RFC 9110 §7.8: a server may ignore Upgrade; the request is then an ordinary one. */
-        x->request.upgrade = false;
-    }
+    /* An Upgrade field is not looked at and does not pass: the request is then an ordinary one (RFC 9110 §7.8). */
     return SP_STAGE_NEXT;
 }
