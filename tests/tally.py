@@ -1,19 +1,27 @@
 #!/usr/bin/python3
 """Adds up what the parts of a test run reported: tally.py FILE...
 
-*.junit.xml  pytest's report
+*.junit.xml  pytest's report; when it could not write one, what it noted beside it in *.running is counted
 *.meson.json meson's testlog.json: cmocka programs count each of their tests, others count as one
 *.lines      "ok NAME" and "FAILED NAME", one a line
 
 Ends with one line "N passed, N failed[, N skipped]". Status 0 only when nothing failed and something passed in every file.
 """
 import json
+import os
 import re
 import sys
 import xml.etree.ElementTree as tree
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "e2e"))
+import watchdog  # noqa: E402
+
 
 def pytest_report(path):
+    notes = path.replace(".junit.xml", ".running")
+    if not os.path.exists(path) and os.path.exists(notes):
+        passed, failed, skipped, _ = watchdog.noted(notes)  # who did not end is counted by tests/run.sh
+        return passed, failed, skipped
     total = failed = skipped = 0
     for suite in tree.parse(path).getroot().iter("testsuite"):
         total += int(suite.get("tests"))

@@ -27,10 +27,12 @@ struct sp_access_record {
     struct sp_span route, model, subject, tenant, key_id, pool, server;
     struct sp_span reason;     /* why it ended as it did: "ok", "limit", "no credential", "client left", "backend reset", … */
     struct sp_span limit;      /* the one that refused */
+    struct sp_span limit_kind; /* what of it: "requests", "tokens", "concurrency" */
     struct sp_span shadow_limit; /* would have refused */
     unsigned status;           /* 0: none was sent */
     uint64_t bytes_in, bytes_out;
     int64_t tokens_in, tokens_out; /* −1: not known */
+    bool tokens_estimated;     /* known by our estimate, not by what the backend said; means something where one of them is known */
     int64_t first_byte_us;     /* −1: none */
     uint64_t total_us;
     unsigned retries;
@@ -48,7 +50,8 @@ enum sp_counter { /* per worker, without labels */
     SP_COUNTER_CONNECTIONS, SP_COUNTER_CONNECTIONS_REFUSED, SP_COUNTER_HANDSHAKES, SP_COUNTER_HANDSHAKES_FAILED, SP_COUNTER_HANDSHAKES_RESUMED,
     SP_COUNTER_REQUESTS /* counted by sp_count_request() */, SP_COUNTER_REQUESTS_MALFORMED, SP_COUNTER_CLIENTS_LEFT, SP_COUNTER_RETRIES, SP_COUNTER_BACKEND_CONNECTIONS,
     SP_COUNTER_BACKEND_FAILURES, SP_COUNTER_BYTES_IN, SP_COUNTER_BYTES_OUT, SP_COUNTER_LOG_LINES_DROPPED, SP_COUNTER_REDIS_COMMANDS,
-    SP_COUNTER_REDIS_ERRORS, SP_COUNTER_REDIS_TIMEOUTS, SP_COUNTER_LIMITS_DEGRADED, SP_COUNTER_RELOADS, SP_COUNTER_COUNT
+    SP_COUNTER_REDIS_ERRORS, SP_COUNTER_REDIS_TIMEOUTS, SP_COUNTER_LIMITS_DEGRADED, SP_COUNTER_LIMITS_LEASED, SP_COUNTER_LIMITS_STRICT,
+    SP_COUNTER_SETTLEMENTS, SP_COUNTER_SETTLEMENTS_DROPPED, SP_COUNTER_HOLDINGS_RECOVERED, SP_COUNTER_RELOADS, SP_COUNTER_COUNT
 };
 enum sp_gauge { SP_GAUGE_CONNECTIONS, SP_GAUGE_EXCHANGES, SP_GAUGE_REDIS_UP, SP_GAUGE_REDIS_CONFIGURED, SP_GAUGE_GENERATION, SP_GAUGE_BODY_BYTES,
                 SP_GAUGE_TOKEN_CACHE, SP_GAUGE_COUNT };
@@ -64,7 +67,31 @@ void sp_count_request(struct sp_counters *counters, unsigned worker_slot, unsign
                       uint64_t total_us, int64_t first_byte_us);
 void sp_count_limit(struct sp_counters *counters, unsigned worker_slot, unsigned limit_slot, enum sp_limit_outcome outcome);
 void sp_set_backend_up(struct sp_counters *counters, unsigned worker_slot, unsigned server_slot, bool up);
+/* How many of this worker's requests wait for a server of the pool. Cleared with the gauges. */
+void sp_gauge_queue(struct sp_counters *counters, unsigned worker_slot, unsigned pool_slot, uint32_t length);
 #define SP_SLOT_NONE UINT32_MAX
+
+/* ---- Tokens of language models ---- */
+/* What one answer took. Nothing is counted of a direction that is not known. */
+struct sp_usage_count {
+    unsigned model_slot;           /* SP_SLOT_NONE: none */
+    struct sp_span key_id;         /* of the API key that called; empty: another credential */
+    struct sp_span tenant;         /* of the caller; empty: none */
+    int64_t tokens_in, tokens_out; /* −1: not known */
+    bool estimated;
+    int64_t first_token_us;        /* from the request's begin to the answer's first byte; −1: none */
+    uint64_t generation_us;        /* from that first byte to the end of the answer */
+    bool streamed;
+};
+/* Counted by model, by API key and by tenant. A key or tenant that sp_count_usage_for() has not named is counted as "other", an empty one not
+ * at all. The histograms under OpenTelemetry's names get only what the backend reported: nothing of an estimate; those of the time to the
+ * first token and of the time per token get streamed answers (of two tokens and more). */
+void sp_count_usage(struct sp_counters *counters, unsigned worker_slot, const struct sp_usage_count *usage);
+/* Whose usage is told by name from now on: the API keys of this configuration and their tenants, as many as there is room for. What was
+ * counted for names that stay, stays; a name that is gone makes room. A tenant that only an issuer's tokens name is not among them: nobody
+ * bounds those. Called by a worker with each configuration it takes into use. */
+#define SP_USAGE_NAMES_MAX 1024 /* of keys, and as many of tenants */
+void sp_count_usage_for(struct sp_counters *counters, unsigned worker_slot, const struct sp_config *config);
 
 uint64_t sp_counter_sum(const struct sp_counters *counters, enum sp_counter counter); /* over all workers */
 uint64_t sp_gauge_sum(const struct sp_counters *counters, enum sp_gauge gauge);
@@ -76,6 +103,47 @@ int sp_counters_expose(const struct sp_counters *counters, const struct sp_confi
 /* requests per route and code, limit decisions, backends: for the status answer; a jansson object is made by admin/ from these. */
 uint64_t sp_counters_requests(const struct sp_counters *counters, unsigned route_slot, unsigned status_class /* 1..5, 0 all */);
 uint64_t sp_counters_limit(const struct sp_counters *counters, unsigned limit_slot, enum sp_limit_outcome outcome);
+uint64_t sp_counters_queue(const struct sp_counters *counters, unsigned pool_slot); /* requests that wait, over all workers */
+struct sp_model_tokens {
+    uint64_t input, output;
+    uint64_t estimated; /* of both */
+};
+struct sp_model_tokens sp_counters_tokens(const struct sp_counters *counters, unsigned model_slot); /* beyond the maximum: "none" */
+
+/* ---- Refusals: the last of them, kept in the same segment for `sallyport why` ----
+ * Per worker a ring, written by that worker alone; the newest takes the place of the oldest, and nothing a client sends makes it grow.
+ * Texts that are long are clipped (the mark is "…"), the request's id never. */
+struct sp_refused {
+    uint64_t wall_ms;           /* when it was refused */
+    struct sp_span request_id;  /* a sane one: at most SP_REQUEST_ID_MAX bytes, else the refusal is not kept */
+    struct sp_span reason;      /* as in the access log */
+    struct sp_span route, model, subject, tenant, key_id;
+    struct sp_span client;      /* address */
+    struct sp_span path;        /* without query */
+    struct sp_span limit;       /* the one that refused, or would have: empty: it was no limit */
+    struct sp_span limit_kind;  /* "requests", "tokens", "concurrency" */
+    unsigned status;            /* that was answered; of a shadow refusal what the request came to, maybe 0 */
+    uint64_t asked, most;       /* of a limit: what the request cost, and what it could cost at most */
+    uint64_t remaining;         /* what was left */
+    uint64_t retry_after_ms;    /* when it would have fit */
+    bool degraded;              /* decided without the shared limits */
+    bool shadow;                /* a shadow limit's: the request was not refused by it */
+};
+void sp_refusals_add(struct sp_counters *counters, unsigned worker_slot, const struct sp_refused *refused);
+
+#define SP_REFUSAL_RECORD_WORDS 47
+/* One refusal as it was kept; a copy of its own, to be looked into with sp_refusal_of(). */
+struct sp_refusal_record {
+    uint64_t word[SP_REFUSAL_RECORD_WORDS];
+};
+/* The spans point into the record. */
+void sp_refusal_of(const struct sp_refusal_record *record, struct sp_refused *ret);
+/* Newest first, at most `max`; returns how many. An id that a client chose twice was refused twice. */
+size_t sp_refusals_find(const struct sp_counters *counters, struct sp_span request_id, struct sp_refusal_record *ret, size_t max);
+/* Of this subject (empty: of anybody), newest first. */
+size_t sp_refusals_latest(const struct sp_counters *counters, struct sp_span subject, struct sp_refusal_record *ret, size_t max);
+/* Every refusal since then is kept (Unix time in ms); 0: every one since the start. */
+uint64_t sp_refusals_since(const struct sp_counters *counters);
 
 /* ---- Trace context (W3C Trace Context) and request ids ---- */
 #define SP_REQUEST_ID_MAX 64

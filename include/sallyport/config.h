@@ -16,6 +16,11 @@
 #define SP_LISTENERS_MAX 16
 #define SP_WORKERS_MAX 64
 #define SP_API_KEYS_MAX 10000
+#define SP_MODELS_MAX 256
+#define SP_FALLBACKS_MAX 8   /* of one model */
+#define SP_CONFIG_MODEL_MAX 128 /* bytes of a name */
+#define SP_MODEL_ALIAS_MAX 256  /* bytes of sp_model_config.as */
+#define SP_REDIS_NODES_MAX 32 /* named in the configuration: sentinels, or members of a cluster */
 #define SP_REQUEST_LIMITS_MAX 16 /* limits that may apply to one request: the route's and its caller's roles' */
 
 /* A `slot` is a small number that names a thing in shared memory. It is given by the supervisor and stays with the thing's name
@@ -74,14 +79,30 @@ struct sp_listener_config {
     unsigned slot;
 };
 
+struct sp_redis_node {
+    const char *host; /* an address or localhost, without brackets */
+    uint16_t port;
+};
+struct sp_redis_nodes {
+    struct sp_redis_node *item;
+    size_t count;
+};
+struct sp_redis_sentinel_config {
+    const char *master;          /* the name that the sentinels know it by; NULL: no sentinels */
+    struct sp_redis_nodes nodes; /* the sentinels */
+};
+
+/* One of url, sentinel and cluster says where it is. */
 struct sp_redis_config {
-    struct sp_text url;
+    struct sp_text url;    /* text NULL: sentinel or cluster */
+    struct sp_redis_sentinel_config sentinel;
+    struct sp_redis_nodes cluster; /* some of its members; count 0: not a cluster */
     /* What the url says: */
-    const char *host;      /* NULL for unix:// */
+    const char *host;      /* NULL for unix://, sentinels and clusters */
     uint16_t port;
     const char *unix_path; /* NULL unless unix:// */
     unsigned database;
-    bool tls;
+    bool tls;              /* rediss://; with sentinel or cluster: ca, certificate or server_name is given */
     const char *username;  /* NULL: none */
     const char *password_file, *password; /* NULL: none; contents without the final newline */
     struct sp_tls_client_config tls_client; /* for rediss:// */
@@ -158,15 +179,16 @@ struct sp_rate {
     uint64_t period_us;
 };
 
+/* At least one of requests, tokens and concurrency is set. */
 struct sp_limit_config {
     const char *name;
     unsigned slot;
     uint32_t by;             /* bits of enum sp_limit_by, never 0 */
     struct sp_rate requests;
-    uint64_t request_burst;  /* default already applied: one second's worth, at least 1 */
-    struct sp_rate tokens;
-    uint64_t token_burst;
-    uint64_t concurrency;    /* 0: no bound */
+    uint64_t request_burst;  /* default already applied: one second's worth, at least 1; 0 where requests is not set */
+    struct sp_rate tokens;   /* tokens of language models */
+    uint64_t token_burst;    /* default already applied: one minute's worth, at least 1; 0 where tokens is not set */
+    uint64_t concurrency;    /* requests at one time; 0: no bound */
     enum sp_limit_mode mode;
     enum sp_on_outage on_outage;
     bool shadow;
@@ -210,8 +232,20 @@ struct sp_pool_config {
     unsigned outlier_failures;     /* 0: off */
     uint64_t outlier_eject_ms;
     unsigned retries;
+    unsigned queue_depth;          /* requests that may wait for a server, per worker; 0: none waits */
+    uint64_t queue_timeout_ms;
     uint64_t connect_timeout_ms;
     unsigned connections;          /* at most, per server and worker */
+};
+
+/* A name that clients use. */
+struct sp_model_config {
+    const char *name;
+    unsigned slot;                 /* of metrics; stays with the name across reloads */
+    const struct sp_pool_config *pool;
+    const char *as;                /* what the pool is asked for; the name itself where the file says nothing */
+    unsigned *fallback;            /* indices into sp_config.models: asked in this order where the pool cannot take the request */
+    size_t n_fallback;
 };
 
 enum sp_authenticate { SP_AUTHENTICATE_NONE = 1, SP_AUTHENTICATE_JWT = 2, SP_AUTHENTICATE_API_KEY = 4, SP_AUTHENTICATE_CERTIFICATE = 8 };
@@ -237,9 +271,11 @@ struct sp_route_config {
     struct sp_texts scopes;
     unsigned *limits;              /* indices into sp_config.limits */
     size_t n_limits;
-    bool models_in_body;           /* not yet supported */
-    const struct sp_pool_config *pool;
+    bool models_in_body;           /* routed by the model that the body names */
+    const struct sp_pool_config *pool; /* where no model decides; NULL only with models_in_body */
     uint64_t max_body;             /* bytes */
+    uint64_t max_tokens_default;   /* reserved for an answer whose length the client does not bound */
+    uint64_t max_tokens_cap;       /* a request that asks for more is refused; 0: no cap */
     const char *strip_prefix;
     uint64_t first_byte_timeout_ms, idle_timeout_ms, total_timeout_ms;
     struct sp_headers_config request_headers, response_headers;
@@ -285,6 +321,8 @@ struct sp_config {
     size_t n_limits;
     struct sp_pool_config *pools;
     size_t n_pools;
+    struct sp_model_config *models; /* in the order of their names, as strcmp() has it */
+    size_t n_models;
     struct sp_route_config *routes;
     size_t n_routes;
     struct sp_admin_config admin;
@@ -335,6 +373,9 @@ void sp_config_unref(struct sp_config *config); /* takes NULL; wipes secrets wit
  * or password. NULL, or what is wrong as the rest of a sentence. */
 const char *sp_check_fetched_url(struct sp_span url) SP_MUST_USE;
 const struct sp_limit_config *sp_config_limit(const struct sp_config *config, struct sp_span name);
+const struct sp_model_config *sp_config_model(const struct sp_config *config, struct sp_span name); /* NULL: unknown */
+/* What a role's models say: * stands for any number of any characters, everything else for itself (sp_span_glob). */
+bool sp_glob_match(const char *pattern, struct sp_span text);
 const char *sp_jwt_algorithm_name(enum sp_jwt_algorithm algorithm); /* "RS256" … */
 bool sp_cidr_contains(const struct sp_cidr *range, const uint8_t address[16]);
 bool sp_cidrs_contain(const struct sp_cidrs *ranges, const uint8_t address[16]);

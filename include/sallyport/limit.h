@@ -51,43 +51,62 @@ struct sp_limit_facts {
 };
 
 /* ---- Decisions ----
- * A refused request takes nothing from any limit. A shadow limit refuses nobody: it is charged when it would have admitted and the request
- * was admitted, and is otherwise only named.
- * Without Redis (on_outage) the decision is `degraded`, whatever it says: share — this gateway's part of rate and burst, at least one
- * token, from the level Redis last told; open — no say; closed — refused, to be tried again after a second. What was admitted during an
- * outage is not told to Redis afterwards. */
+ * A limit may bound three things, each of them its own bucket or count: requests, tokens of language models, requests at one time.
+ * A refused request takes nothing from any of them: what one gave is given back when another refuses. A shadow limit refuses nobody: it is
+ * charged when it would have admitted and the request was admitted, and is otherwise only named.
+ * Without Redis (on_outage) the decision is `degraded`, whatever it says: share — this gateway's part of rate, burst and concurrency, at
+ * least one, from the level Redis last told; open — no say; closed — refused, to be tried again after a second. */
+enum sp_limit_kind { SP_LIMIT_REQUESTS, SP_LIMIT_TOKENS, SP_LIMIT_CONCURRENCY, SP_LIMIT_KINDS };
+
+/* A bucket as clients are shown it. */
+struct sp_limit_view {
+    const struct sp_limit_config *limit; /* NULL: no limit bounds this */
+    uint64_t burst, remaining;           /* burst: the one in force, which remaining counts down from */
+    uint64_t reset_ms;                   /* until full, rounded up */
+};
+
 struct sp_limit_decision {
     bool admitted;
-    bool never;                               /* 400: the cost can never fit */
+    bool never;                               /* 400: the cost can never fit; `most` says what could */
     bool degraded;                            /* decided without the shared store */
     const struct sp_limit_config *refused_by; /* NULL when admitted */
-    /* Of the limit that refused, else of the tightest (least remaining / burst) one; NULL: no limit applied. For x-ratelimit-*. */
-    const struct sp_limit_config *shown;
-    uint64_t limit, remaining;                    /* of `shown`, requests; limit is the burst in force, which remaining counts down from */
-    uint64_t reset_ms;                            /* until full, rounded up */
-    uint64_t retry_after_ms;                      /* when refused; rounded up, so that a lone client that waits it out succeeds */
+    enum sp_limit_kind refused_kind;
+    uint64_t asked, most;                     /* refused: what was asked of refused_by, and its burst (concurrency: its bound) */
+    /* Of requests and of tokens: the limit that refused, else the tightest (least remaining / burst) one. For x-ratelimit-*. */
+    struct sp_limit_view shown[2];            /* by SP_LIMIT_REQUESTS and SP_LIMIT_TOKENS */
+    uint64_t retry_after_ms;                  /* when refused; rounded up, so that a lone client that waits it out succeeds.
+                                                 Concurrency: an estimate, 1 s where nothing is known */
     const struct sp_limit_config *shadow_refused; /* a shadow limit that would have refused; NULL: none */
 };
 
-/* One decision under way; embedded in the exchange. Zero to begin. */
+/* One decision under way, and what it holds until sp_limiter_finish(); embedded in the exchange. Zero to begin. */
 struct sp_limit_request {
     const struct sp_limit_config *limits[SP_REQUEST_LIMITS_MAX]; /* the snapshot's; in the order given, each once */
     size_t n_limits;
-    struct sp_limit_facts facts;
+    struct sp_limit_facts facts;                    /* borrowed until finish */
     uint64_t cost;                                  /* requests: 1 */
+    uint64_t tokens;                                /* to reserve of limits on tokens; 0: none is asked about tokens */
+    bool stays;                                     /* it takes a place of limits on concurrency until it is finished */
     bool peek;                                      /* would the cost be there? Nothing is taken, whatever the answer */
     void (*done)(struct sp_limit_request *request); /* only after PENDING; never from inside sp_limiter_admit() */
     struct sp_limit_decision decision;              /* set when decided */
     /* private: */
     struct sp_list node;
     void *pending;
+    uint8_t from[2][SP_REQUEST_LIMITS_MAX]; /* where what was taken came from, by kind and limit: enum in limiter.h */
+    uint64_t tokens_held;                   /* reserved and not settled yet */
+    uint32_t places;                        /* bit i: holds a place of limits[i] */
+    struct sp_holding *holding;             /* its record in shared memory; NULL: none */
 };
 enum sp_limit_progress { SP_LIMIT_DECIDED, SP_LIMIT_PENDING };
 
 struct sp_tls_client; /* net.h */
 struct sp_limiter;    /* one per worker */
-/* segment: the mapped SP_SEGMENT_BUCKETS of sp_limit_segment_size() bytes; hash_key: the same in every worker of this gateway. */
-int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, struct sp_limiter **ret) SP_MUST_USE;
+/* segment: the mapped SP_SEGMENT_BUCKETS of sp_limit_segment_size() bytes; hash_key: the same in every worker of this gateway, another in
+ * every other gateway. worker_slot: what a worker that had this slot before and died still held is settled by us, and so is what a sibling
+ * holds that has not been heard of for SP_HOLDER_SILENT_MS. */
+#define SP_HOLDER_SILENT_MS 15000
+int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, unsigned worker_slot, struct sp_limiter **ret) SP_MUST_USE;
 void sp_limiter_free(struct sp_limiter *limiter); /* takes NULL; requests under way are not told */
 /* A new snapshot: policies of its generation from now on; Redis reconnects only if where, which database or what its TLS is made of changed,
  * and then requests under way are decided without it, `done` being called from inside. Another user or password is told on the connection
@@ -102,11 +121,17 @@ void sp_limiter_free(struct sp_limiter *limiter); /* takes NULL; requests under 
  * +zrange +zrangebyscore +zscore +zadd +zremrangebyrank; +select for a database, and +config|get or
  * +info to see that nothing is evicted. Keys are described in src/limit/subject.h, values in src/limit/token_bucket.lua. */
 int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config, struct sp_tls_client *redis_tls) SP_MUST_USE;
-/* All limits of the request together, all or nothing. Never waits longer than redis.deadline. Without Redis it decides at once, allocates
- * nothing and makes no system call. After PENDING, `done` is called exactly once unless cancelled; it may free the request. */
+/* All limits of the request together, all or nothing. Never waits longer than redis.deadline. Without Redis, and where leases serve, it
+ * decides at once, allocates nothing and makes no system call. After PENDING, `done` is called exactly once unless cancelled; it may free
+ * the request (after sp_limiter_finish()). */
 enum sp_limit_progress sp_limiter_admit(struct sp_limiter *limiter, struct sp_limit_request *request) SP_MUST_USE;
-/* Harmless when not pending. What a late reply took stays taken. */
-void sp_limiter_cancel(struct sp_limiter *limiter, struct sp_limit_request *request);
+/* What the request has cost so far, should this process be killed: sibling workers settle by it. No system call, no allocation. */
+void sp_limiter_progress(struct sp_limiter *limiter, struct sp_limit_request *request, uint64_t tokens);
+/* The one end of every request, whatever became of it: pending, it is cancelled (what a late reply takes is given back); refused, nothing
+ * is left to do; admitted, the difference between what was reserved and `tokens`, what it really took, is paid back or charged (as debt
+ * where the bucket has less), and its places are free. A second call does nothing. Settlement reaches Redis within 0.2 s, or when it is
+ * back: bounded memory, at most once each, in any order. */
+void sp_limiter_finish(struct sp_limiter *limiter, struct sp_limit_request *request, uint64_t tokens);
 
 /* ---- API keys revoked by any of the gateways that share the Redis ----
  * `known` is what this worker knows (borrowed for the limiter's life, also to tell it to a Redis that does not); `learned` gets what Redis lists,
@@ -122,13 +147,28 @@ struct sp_limiter_state {
     bool breaker_open;
     uint64_t commands; /* EVALSHA sent */
     uint64_t timeouts, errors, reconnects;
+    uint64_t settlements_lost; /* given up: more buckets than can be kept, or nobody knows for too long whether they arrived */
     uint64_t overflowed; /* over all workers: admitted by a limit's overflow bucket, because the table in shared memory was crowded */
+    uint64_t leased, strict;                   /* with Redis: decisions without asking it, and asking it */
+    uint64_t settlements, settlements_dropped; /* sent to Redis, and given up: too many while it was away */
+    uint64_t recovered;                        /* requests of killed workers that we settled */
     char problem[SP_LIMITER_PROBLEM_MAX]; /* last one, a sentence; "" none */
 };
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret);
 
-/* The level of one bucket without taking, from this machine's memory; for `ctl`. false: absent, which is full. */
-bool sp_limiter_peek_local(struct sp_limiter *limiter, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
-                           struct sp_bucket_answer *ret);
+/* What this machine's memory says of one limit and subject, nothing being taken; for `ctl limits`. */
+struct sp_limit_level {
+    bool present;        /* it has a bucket here, else it is full, or only Redis knows */
+    int64_t level;       /* whole tokens, below zero in debt; with Redis: of this gateway's share, as Redis told last */
+    uint64_t burst;      /* of the bucket here; 0: the limit does not bound this */
+    uint64_t leased;     /* tokens held ahead, alive now */
+    uint64_t refused_us; /* Redis has refused it for that much longer; 0: not */
+};
+struct sp_limit_levels {
+    struct sp_limit_level bucket[2]; /* by SP_LIMIT_REQUESTS and SP_LIMIT_TOKENS */
+    uint64_t places_used, places_had; /* here, and had from Redis (0 without it) */
+};
+void sp_limiter_levels(struct sp_limiter *limiter, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
+                       struct sp_limit_levels *ret);
 
 #endif

@@ -152,7 +152,7 @@ void sp_tls_client_unref(struct sp_tls_client *tls); /* takes NULL */
 
 /* ---- Accepting ---- */
 /* Connections in all and per address, over all workers of this gateway, in segment SP_SEGMENT_TRAFFIC: each worker writes only its own
- * part and readers add up, so a killed worker's share disappears when its slot begins anew. IPv6 counts per /64.
+ * part and readers add up, so a killed worker's share disappears when the supervisor says it is gone. IPv6 counts per /64.
  * A cap is never exceeded; of two workers that let somebody in at the same instant at the last free place, both may refuse. A worker
  * counts 65,536 distinct addresses at a time; who would be one more is refused as SP_TRAFFIC_ADDRESS_FULL, never let in uncounted. */
 size_t sp_traffic_segment_size(void); /* in `net_listen` */
@@ -160,6 +160,8 @@ struct sp_traffic; /* a mapped segment seen from one worker slot */
 /* Clears its own part. The key must be the same in every worker. */
 int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_key *key, struct sp_traffic **ret) SP_MUST_USE;
 void sp_traffic_free(struct sp_traffic *traffic);
+/* For the supervisor, once it has seen the end of a worker, however that came: nothing it counted counts any more. In `net_listen`. */
+void sp_traffic_worker_gone(int segment_fd, unsigned worker_slot);
 enum sp_traffic_verdict { SP_TRAFFIC_OK, SP_TRAFFIC_FULL, SP_TRAFFIC_ADDRESS_FULL };
 enum sp_traffic_verdict sp_traffic_enter(struct sp_traffic *traffic, unsigned listener_slot, const uint8_t address[16], uint64_t max,
                                          uint64_t max_per_address);
@@ -169,6 +171,20 @@ uint64_t sp_traffic_connections(const struct sp_traffic *traffic, unsigned liste
  * then look, and take back what is too many. */
 void sp_traffic_server_add(struct sp_traffic *traffic, unsigned server_slot, int delta);
 uint64_t sp_traffic_server_in_flight(const struct sp_traffic *traffic, unsigned server_slot);
+
+/* Requests that wait for a server of a pool, over all workers. false: `max` wait already; never exceeded, as for connections. */
+bool sp_traffic_wait(struct sp_traffic *traffic, unsigned pool_slot, uint64_t max);
+void sp_traffic_waits_no_more(struct sp_traffic *traffic, unsigned pool_slot);
+uint64_t sp_traffic_waiting(const struct sp_traffic *traffic, unsigned pool_slot);
+/* Whom each worker would serve next, by a rank of which larger is sooner; 0: nobody waits there, or it is our own part that is asked for. */
+void sp_traffic_tell_next(struct sp_traffic *traffic, unsigned pool_slot, uint64_t rank);
+uint64_t sp_traffic_next_of(const struct sp_traffic *traffic, unsigned worker_slot, unsigned pool_slot);
+unsigned sp_traffic_workers(const struct sp_traffic *traffic); /* slots from here on were never used */
+/* When `who`, a hash, last had a turn in any worker, by the loop's clock; 0: never, or another one's turn took the place since. */
+void sp_traffic_turn(struct sp_traffic *traffic, uint64_t who, uint64_t now_us);
+uint64_t sp_traffic_last_turn(const struct sp_traffic *traffic, uint64_t who);
+/* Keyed, and the same in every worker. */
+uint64_t sp_traffic_hash(const struct sp_traffic *traffic, struct sp_span span);
 
 /* PROXY protocol version 2 (HAProxy's proxy-protocol.txt §2.2): what a load balancer says before the first byte of its client. Pure; no more
  * of a connection is ever read than the header has. Looks at the bytes that have come so far:

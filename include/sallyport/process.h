@@ -89,7 +89,7 @@ int sp_spawn(const char *path, const char *process_name, int channel_fd, const s
 int sp_sandbox_enter(enum sp_role_id self) SP_MUST_USE;
 
 /* ---- sd_notify(3)'s protocol: newline-separated assignments as one datagram to $NOTIFY_SOCKET ---- */
-/* 0 also where nobody asked (NOTIFY_SOCKET unset). */
+/* 0 also where nobody asked (NOTIFY_SOCKET unset). -EAGAIN: the manager does not listen; it is not waited for longer than 0.1 s. */
 int sp_notify(const char *format, ...) SP_PRINTF(1, 2);
 uint64_t sp_notify_watchdog_us(void); /* $WATCHDOG_USEC when meant for this process; 0: no watchdog */
 

@@ -41,11 +41,58 @@ struct sp_upstream_tried {
     bool fresh_only; /* kept connections have failed this exchange: open a new one */
 };
 
+/* ---- The queue in front of a pool ----
+ * Requests that found every server full wait here, at most pool->queue_depth of them over all workers of the gateway.
+ * Who is next: higher priority first, strictly (who waits too long behind others is refused, and may try again); within one priority
+ * tenants take turns, whoever has gone without for longest; within one tenant first come, first served. So a tenant with a thousand requests
+ * in the queue delays another's single one by one turn. Workers keep to one order: one that has room leaves it to another worker whose next
+ * request is due before its own by more than 5 ms, but never leaves it unused for more than 50 ms.
+ * Nobody takes a server ahead of who waits, but who is of a higher priority than everybody who waits, or had a server once already (another
+ * try of the same request).
+ * Full: the newcomer takes the place of the newest request of the tenant with the most in the queue: of the lowest priority below its own,
+ * else of its own priority when that tenant has at least two more than its own. Only requests of this worker give way so.
+ * A new snapshot: those who wait stay, with the pool as they knew it; but max_in_flight and connections of a server are always the newest
+ * snapshot's, for they protect the server. Those of a pool that is gone are refused.
+ * While somebody waits, this worker looks every 2 ms what other workers have given back; while nobody does, the queue costs nothing. */
+struct sp_queue_ticket {
+    /* Set by the owner, embedded in the exchange; zero besides. */
+    enum sp_priority priority;
+    uint64_t who; /* of sp_queue_who() */
+    /* It may be the ticket's turn: call sp_upstream_take() with it, from inside. It stays in its place when that says -EBUSY once more. */
+    void (*ready)(struct sp_queue_ticket *ticket);
+    /* It is out of the queue: -ETIMEDOUT after queue_timeout, -EAGAIN it gave way to another, -ENOENT its pool is gone. Like `ready` never
+     * from inside a call of this header; both may free the ticket once it has left. */
+    void (*refused)(struct sp_queue_ticket *ticket, int why);
+    /* private: */
+    struct sp_queue_tenant *tenant;      /* it waits among its tickets; NULL: it does not wait */
+    const struct sp_pool_config *pool;   /* it waits for */
+    struct sp_list node;                 /* among its tenant's, or those to be told that they are refused */
+    struct sp_list arrival;              /* among all of the queue */
+    struct sp_timer timeout;
+    int why;                             /* it is about to be told */
+    const struct sp_pool_config *had;    /* it had a server of this pool: this is another try */
+};
+
+/* Who a request counts as, between whom turns are taken: the tenant, where there is none the account; the same in every worker. */
+uint64_t sp_queue_who(const struct sp_upstreams *upstreams, struct sp_span tenant, struct sp_span account);
+/* After sp_upstream_take() said -EBUSY. 0: it waits (as it did, when it waited before), and either callback will come unless it leaves;
+ * -EAGAIN the queue is full, -ENOTSUP the pool has none, -ENOENT a reload took the pool away, -ENOMEM. The ticket belongs to the queue until it leaves. */
+int sp_queue_enter(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_queue_ticket *ticket) SP_MUST_USE;
+/* At once, O(1). Harmless when it does not wait. */
+void sp_queue_leave(struct sp_queue_ticket *ticket);
+/* When a newcomer of this priority could expect its turn, 1 s to 60 s: from how fast requests of the pool have come to an end in this worker
+ * while others waited, and how many wait here before it. For Retry-After. */
+uint64_t sp_queue_pace_ms(const struct sp_upstreams *upstreams, const struct sp_pool_config *pool, enum sp_priority priority);
+uint64_t sp_queue_length(const struct sp_upstreams *upstreams, unsigned pool_slot);     /* over all workers: what `depth` bounds */
+uint64_t sp_queue_length_own(const struct sp_upstreams *upstreams, unsigned pool_slot); /* of this worker alone: for a gauge that is summed */
+
 /* Chooses a server by the pool's balance and lends a connection: a kept one (open at once) or a new one (SP_READY_OPEN or
  * SP_READY_FAILED will come through `ready`, FAILED also when connect_timeout passes). NULL with *ret_error:
- *   -EHOSTDOWN no server is up; -EBUSY every server that is up is at max_in_flight or out of connections; -errno from connecting. */
+ *   -EHOSTDOWN no server is up; -EBUSY every server that is up is at max_in_flight or out of connections, or others wait for it;
+ *   -errno from connecting.
+ * The ticket (NULL: asks without regard for who waits) leaves the queue, whatever the answer, but for -EBUSY. */
 struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_upstream_tried *tried,
-                                    sp_transport_ready *ready, void *owner, int *ret_error) SP_MUST_USE;
+                                    struct sp_queue_ticket *ticket, sp_transport_ready *ready, void *owner, int *ret_error) SP_MUST_USE;
 
 struct sp_transport *sp_backend_transport(const struct sp_backend *backend);
 const struct sp_server_config *sp_backend_server(const struct sp_backend *backend); /* of the snapshot it was taken with */

@@ -15,10 +15,6 @@ int sp_counters_open(void *segment, struct sp_counters **ret) {
 
 void sp_counters_free(struct sp_counters *counters) { free(counters); }
 
-static struct sp_worker_block *writer(struct sp_counters *counters, unsigned worker_slot) {
-    return worker_slot < SP_WORKERS_MAX ? &counters->segment->worker[worker_slot] : NULL;
-}
-
 const struct sp_worker_block *sp_counters_block(const struct sp_counters *counters, unsigned worker_slot) {
     if (worker_slot >= SP_WORKERS_MAX || !atomic_load_explicit(&counters->segment->begun[worker_slot], memory_order_acquire))
         return NULL;
@@ -41,11 +37,13 @@ bool sp_block_pair(const struct sp_worker_block *block, uint32_t at, uint32_t *r
 }
 
 void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (!block)
         return;
     for (unsigned i = 0; i < SP_GAUGE_COUNT; i++)
         atomic_store_explicit(&block->gauge[i], 0, memory_order_relaxed);
+    for (unsigned i = 0; i < SP_POOLS_MAX; i++)
+        atomic_store_explicit(&block->queue[i], 0, memory_order_relaxed);
     for (unsigned i = 0; i < SP_SERVERS_MAX; i++)
         atomic_store_explicit(&block->backend[i], SP_BACKEND_UNKNOWN, memory_order_relaxed);
     if (sp_block_pairs(block) == 0) {
@@ -53,6 +51,7 @@ void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot) {
         atomic_store_explicit(&block->pair[0].pool, SP_POOL_NONE, memory_order_relaxed);
         atomic_store_explicit(&block->n_pairs, 1, memory_order_release);
     }
+    block->keys.n_sorted = block->tenants.n_sorted = 0; /* until sp_count_usage_for(): a predecessor may have been killed while it sorted */
     /* A predecessor killed between taking a pair and noting where it is left one that would be taken twice. */
     for (uint32_t i = 1, route, pool; i < sp_block_pairs(block); i++)
         if (sp_block_pair(block, i, &route, &pool))
@@ -61,13 +60,13 @@ void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot) {
 }
 
 void sp_count(struct sp_counters *counters, unsigned worker_slot, enum sp_counter counter, uint64_t by) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (block && counter < SP_COUNTER_COUNT)
         sp_word_add(&block->counter[counter], by);
 }
 
 void sp_gauge(struct sp_counters *counters, unsigned worker_slot, enum sp_gauge gauge, uint64_t value) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (block && gauge < SP_GAUGE_COUNT)
         atomic_store_explicit(&block->gauge[gauge], value, memory_order_relaxed);
 }
@@ -86,7 +85,7 @@ static struct sp_traffic_pair *take_pair(struct sp_worker_block *block, unsigned
 
 void sp_count_request(struct sp_counters *counters, unsigned worker_slot, unsigned route_slot, unsigned pool_slot, unsigned status,
                       uint64_t total_us, int64_t first_byte_us) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (!block)
         return;
     unsigned route = sp_min(route_slot, (unsigned)SP_ROUTE_NONE), pool = sp_min(pool_slot, (unsigned)SP_POOL_NONE);
@@ -94,21 +93,27 @@ void sp_count_request(struct sp_counters *counters, unsigned worker_slot, unsign
     struct sp_traffic_pair *pair = at > 0 && at < SP_PAIRS_MAX ? &block->pair[at] : take_pair(block, route, pool);
     sp_word_add(&pair->by_code[sp_code_slot(status)], 1);
     sp_word_add(&block->counter[SP_COUNTER_REQUESTS], 1);
-    sp_histogram_add(&block->total, total_us);
+    sp_histogram_add(&block->total, &sp_scale_requests, total_us);
     if (first_byte_us >= 0)
-        sp_histogram_add(&block->first_byte, (uint64_t)first_byte_us);
+        sp_histogram_add(&block->first_byte, &sp_scale_requests, (uint64_t)first_byte_us);
 }
 
 void sp_count_limit(struct sp_counters *counters, unsigned worker_slot, unsigned limit_slot, enum sp_limit_outcome outcome) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (block && limit_slot < SP_LIMITS_MAX && outcome < SP_OUTCOME_COUNT)
         sp_word_add(&block->limit[limit_slot][outcome], 1);
 }
 
 void sp_set_backend_up(struct sp_counters *counters, unsigned worker_slot, unsigned server_slot, bool up) {
-    struct sp_worker_block *block = writer(counters, worker_slot);
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (block && server_slot < SP_SERVERS_MAX)
         atomic_store_explicit(&block->backend[server_slot], up ? SP_BACKEND_UP : SP_BACKEND_DOWN, memory_order_relaxed);
+}
+
+void sp_gauge_queue(struct sp_counters *counters, unsigned worker_slot, unsigned pool_slot, uint32_t length) {
+    struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
+    if (block && pool_slot < SP_POOLS_MAX)
+        atomic_store_explicit(&block->queue[pool_slot], length, memory_order_relaxed);
 }
 
 /* ---- Readers ---- */
@@ -179,6 +184,15 @@ uint64_t sp_counters_limit(const struct sp_counters *counters, unsigned limit_sl
     for (unsigned slot = 0; slot < SP_WORKERS_MAX && limit_slot < SP_LIMITS_MAX && outcome < SP_OUTCOME_COUNT; slot++) {
         const struct sp_worker_block *block = sp_counters_block(counters, slot);
         sum += block ? sp_word(&block->limit[limit_slot][outcome]) : 0;
+    }
+    return sum;
+}
+
+uint64_t sp_counters_queue(const struct sp_counters *counters, unsigned pool_slot) {
+    uint64_t sum = 0;
+    for (unsigned slot = 0; slot < SP_WORKERS_MAX && pool_slot < SP_POOLS_MAX; slot++) {
+        const struct sp_worker_block *block = sp_counters_block(counters, slot);
+        sum += block ? atomic_load_explicit(&block->queue[pool_slot], memory_order_relaxed) : 0;
     }
     return sum;
 }

@@ -1,7 +1,7 @@
 /* The Prometheus text exposition, format 0.0.4. Every label value comes from the configuration or from a table of ours. */
 #include <errno.h>
 
-#include "segment.h"
+#include "expose.h"
 
 /* What is told without labels. Help texts are part of the operator's contract: they say what is counted, in whole sentences. */
 static const struct {
@@ -25,6 +25,11 @@ static const struct {
     {SP_COUNTER_REDIS_ERRORS, "sallyport_redis_errors_total", "Commands that Redis refused or never answered for want of a connection."},
     {SP_COUNTER_REDIS_TIMEOUTS, "sallyport_redis_timeouts_total", "Commands that Redis did not answer within the deadline."},
     {SP_COUNTER_LIMITS_DEGRADED, "sallyport_limits_degraded_total", "Requests decided without the shared limits."},
+    {SP_COUNTER_LIMITS_LEASED, "sallyport_limits_leased_total", "Requests decided from tokens held ahead, without asking Redis."},
+    {SP_COUNTER_LIMITS_STRICT, "sallyport_limits_strict_total", "Requests decided by asking Redis."},
+    {SP_COUNTER_SETTLEMENTS, "sallyport_settlements_total", "Settlements of reserved tokens sent to Redis."},
+    {SP_COUNTER_SETTLEMENTS_DROPPED, "sallyport_settlements_dropped_total", "Settlements given up: too many while Redis was away."},
+    {SP_COUNTER_HOLDINGS_RECOVERED, "sallyport_holdings_recovered_total", "Requests of killed workers that another worker settled."},
     {SP_COUNTER_RELOADS, "sallyport_reloads_total", "Configurations taken into use, counted by each worker."},
 };
 _Static_assert(SP_COUNT(plain_counters) == SP_COUNTER_COUNT - 1, "every counter is exposed; requests are by route, pool and code");
@@ -41,12 +46,12 @@ static const struct {
 
 static const char *const outcome_labels[SP_OUTCOME_COUNT] = {"admitted", "refused", "shadow_refused"};
 
-static int head(struct sp_buffer *out, const char *name, const char *type, const char *help) {
+int sp_expose_head(struct sp_buffer *out, const char *name, const char *type, const char *help) {
     return sp_buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 /* A label's value: backslash, quote and newline are escaped, as the format says. */
-static int label(struct sp_buffer *out, const char *name, const char *value) {
+int sp_expose_label(struct sp_buffer *out, const char *name, const char *value) {
     int r = sp_buffer_printf(out, "%s=\"", name);
     for (const char *at = value; r == 0 && *at; at++) {
         if (*at == '\\' || *at == '"')
@@ -61,7 +66,7 @@ static int label(struct sp_buffer *out, const char *name, const char *value) {
 
 static int expose_plain(const struct sp_counters *counters, struct sp_buffer *out) {
     for (size_t i = 0; i < SP_COUNT(plain_counters); i++) {
-        int r = head(out, plain_counters[i].name, "counter", plain_counters[i].help);
+        int r = sp_expose_head(out, plain_counters[i].name, "counter", plain_counters[i].help);
         if (r == 0)
             r = sp_buffer_printf(out, "%s %llu\n", plain_counters[i].name,
                                  (unsigned long long)sp_counter_sum(counters, plain_counters[i].counter));
@@ -69,7 +74,7 @@ static int expose_plain(const struct sp_counters *counters, struct sp_buffer *ou
             return r;
     }
     for (size_t i = 0; i < SP_COUNT(plain_gauges); i++) {
-        int r = head(out, plain_gauges[i].name, "gauge", plain_gauges[i].help);
+        int r = sp_expose_head(out, plain_gauges[i].name, "gauge", plain_gauges[i].help);
         if (r == 0)
             r = sp_buffer_printf(out, "%s %llu\n", plain_gauges[i].name, (unsigned long long)sp_gauge_sum(counters, plain_gauges[i].gauge));
         if (r < 0)
@@ -78,28 +83,49 @@ static int expose_plain(const struct sp_counters *counters, struct sp_buffer *ou
     return 0;
 }
 
+/* ---- Histograms ---- */
+
+void sp_histogram_sum(const struct sp_histogram *histogram, struct sp_histogram_sum *sum) {
+    for (unsigned i = 0; i <= SP_BOUNDS_MAX; i++)
+        sum->bucket[i] += sp_word(&histogram->bucket[i]);
+    sum->sum += sp_word(&histogram->sum);
+}
+
 /* Buckets are read one by one while they grow: the count is their sum and never disagrees with them. */
-static int expose_histogram(const struct sp_counters *counters, size_t offset, const char *name, const char *help, struct sp_buffer *out) {
-    uint64_t bucket[SP_HISTOGRAM_BOUNDS + 1] = {0}, sum_us = 0, count = 0;
+int sp_expose_histogram(struct sp_buffer *out, const char *name, const char *labels, const struct sp_scale *scale,
+                        const struct sp_histogram_sum *sum) {
+    const char *comma = *labels ? "," : "", *open = *labels ? "{" : "", *close = *labels ? "}" : "";
+    uint64_t count = 0;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i <= scale->n; i++) {
+        count += sum->bucket[i];
+        r = sp_buffer_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", name, labels, comma, i < scale->n ? scale->text[i] : "+Inf",
+                             (unsigned long long)count);
+    }
+    if (r == 0)
+        r = sp_buffer_printf(out, "%s_sum%s%s%s ", name, open, labels, close);
+    if (r == 0 && scale->seconds)
+        r = sp_buffer_printf(out, "%llu.%06llu", (unsigned long long)(sum->sum / 1000000), (unsigned long long)(sum->sum % 1000000));
+    else if (r == 0)
+        r = sp_buffer_append_u64(out, sum->sum);
+    return r < 0 ? r : sp_buffer_printf(out, "\n%s_count%s%s%s %llu\n", name, open, labels, close, (unsigned long long)count);
+}
+
+static int expose_times(const struct sp_counters *counters, struct sp_buffer *out) {
+    struct sp_histogram_sum total = {0}, first_byte = {0};
     for (unsigned slot = 0; slot < SP_WORKERS_MAX; slot++) {
         const struct sp_worker_block *block = sp_counters_block(counters, slot);
         if (!block)
             continue;
-        const struct sp_histogram *histogram = (const void *)((const char *)block + offset);
-        for (unsigned i = 0; i <= SP_HISTOGRAM_BOUNDS; i++)
-            bucket[i] += sp_word(&histogram->bucket[i]);
-        sum_us += sp_word(&histogram->sum_us);
+        sp_histogram_sum(&block->total, &total);
+        sp_histogram_sum(&block->first_byte, &first_byte);
     }
-    int r = head(out, name, "histogram", help);
-    for (unsigned i = 0; r == 0 && i <= SP_HISTOGRAM_BOUNDS; i++) {
-        count += bucket[i];
-        r = sp_buffer_printf(out, "%s_bucket{le=\"%s\"} %llu\n", name, i < SP_HISTOGRAM_BOUNDS ? sp_histogram_bounds_text[i] : "+Inf",
-                             (unsigned long long)count);
-    }
+    int r = sp_expose_head(out, "sallyport_request_seconds", "histogram", "From a request's first byte to the end of its answer.");
     if (r == 0)
-        r = sp_buffer_printf(out, "%s_sum %llu.%06llu\n%s_count %llu\n", name, (unsigned long long)(sum_us / 1000000),
-                             (unsigned long long)(sum_us % 1000000), name, (unsigned long long)count);
-    return r;
+        r = sp_expose_histogram(out, "sallyport_request_seconds", "", &sp_scale_requests, &total);
+    if (r == 0)
+        r = sp_expose_head(out, "sallyport_first_byte_seconds", "histogram", "From a request's first byte to the first byte of its answer.");
+    return r < 0 ? r : sp_expose_histogram(out, "sallyport_first_byte_seconds", "", &sp_scale_requests, &first_byte);
 }
 
 /* ---- Requests: the workers' pairs added up ---- */
@@ -178,11 +204,11 @@ static int expose_pair(const struct pair_sum *sum, const char *route, const char
             continue;
         int r = sp_buffer_append_span(out, SP_SPAN("sallyport_requests_total{"));
         if (r == 0)
-            r = label(out, "route", route);
+            r = sp_expose_label(out, "route", route);
         if (r == 0)
             r = sp_buffer_append(out, ",", 1);
         if (r == 0)
-            r = label(out, "pool", pool);
+            r = sp_expose_label(out, "pool", pool);
         if (r == 0)
             r = sp_buffer_printf(out, ",code=\"%s\"} %llu\n", sp_code_label(code), (unsigned long long)sum->by_code[code]);
         if (r < 0)
@@ -200,7 +226,7 @@ static int expose_requests(const struct sp_counters *counters, const struct sp_c
         return r;
     struct slot_names names;
     name_slots(config, &names);
-    r = head(out, "sallyport_requests_total", "counter", "Requests that ended, by route, pool and status.");
+    r = sp_expose_head(out, "sallyport_requests_total", "counter", "Requests that ended, by route, pool and status.");
     for (size_t i = 0; r == 0 && i < sums->count; i++) {
         const char *route = names.route[sums->item[i].route], *pool = names.pool[sums->item[i].pool];
         if (route && pool)
@@ -212,13 +238,13 @@ static int expose_requests(const struct sp_counters *counters, const struct sp_c
 /* ---- Limits and backends ---- */
 
 static int expose_limits(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
-    int r = head(out, "sallyport_limit_decisions_total", "counter", "Decisions of each limit; shadow_refused would have been refused.");
+    int r = sp_expose_head(out, "sallyport_limit_decisions_total", "counter", "Decisions of each limit; shadow_refused would have been refused.");
     for (size_t i = 0; r == 0 && i < config->n_limits * SP_OUTCOME_COUNT; i++) {
         const struct sp_limit_config *limit = &config->limits[i / SP_OUTCOME_COUNT];
         enum sp_limit_outcome outcome = (enum sp_limit_outcome)(i % SP_OUTCOME_COUNT);
         r = sp_buffer_append_span(out, SP_SPAN("sallyport_limit_decisions_total{"));
         if (r == 0)
-            r = label(out, "limit", limit->name);
+            r = sp_expose_label(out, "limit", limit->name);
         if (r == 0)
             r = sp_buffer_printf(out, ",decision=\"%s\"} %llu\n", outcome_labels[outcome],
                                  (unsigned long long)sp_counters_limit(counters, limit->slot, outcome));
@@ -227,17 +253,17 @@ static int expose_limits(const struct sp_counters *counters, const struct sp_con
 }
 
 static int expose_backends(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
-    int r = head(out, "sallyport_backend_up", "gauge", "1 while a worker would send requests to the server, 0 when it is taken for down.");
+    int r = sp_expose_head(out, "sallyport_backend_up", "gauge", "1 while a worker would send requests to the server, 0 when it is taken for down.");
     for (size_t i = 0; r == 0 && i < config->n_pools; i++) {
         const struct sp_pool_config *pool = &config->pools[i];
         for (size_t j = 0; r == 0 && j < pool->n_servers; j++) {
             r = sp_buffer_append_span(out, SP_SPAN("sallyport_backend_up{"));
             if (r == 0)
-                r = label(out, "pool", pool->name);
+                r = sp_expose_label(out, "pool", pool->name);
             if (r == 0)
                 r = sp_buffer_append(out, ",", 1);
             if (r == 0)
-                r = label(out, "server", pool->servers[j].url.text);
+                r = sp_expose_label(out, "server", pool->servers[j].url.text);
             if (r == 0)
                 r = sp_buffer_printf(out, "} %d\n", sp_counters_backend_up(counters, pool->servers[j].slot) ? 1 : 0);
         }
@@ -245,19 +271,31 @@ static int expose_backends(const struct sp_counters *counters, const struct sp_c
     return r;
 }
 
+static int expose_queues(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
+    int r = sp_expose_head(out, "sallyport_queue_length", "gauge", "Requests that wait for a server of the pool.");
+    for (size_t i = 0; r == 0 && i < config->n_pools; i++) {
+        r = sp_buffer_append_span(out, SP_SPAN("sallyport_queue_length{"));
+        if (r == 0)
+            r = sp_expose_label(out, "pool", config->pools[i].name);
+        if (r == 0)
+            r = sp_buffer_printf(out, "} %llu\n", (unsigned long long)sp_counters_queue(counters, config->pools[i].slot));
+    }
+    return r;
+}
+
 static int expose_redis(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
     if (!config->redis)
         return 0;
-    int r = head(out, "sallyport_redis_up", "gauge", "1 while every worker reaches Redis.");
+    int r = sp_expose_head(out, "sallyport_redis_up", "gauge", "1 while every worker reaches Redis.");
     return r < 0 ? r : sp_buffer_printf(out, "sallyport_redis_up %d\n", sp_counters_redis_up(counters, config->workers) ? 1 : 0);
 }
 
 static int expose_build(const struct sp_config *config, struct sp_buffer *out) {
-    int r = head(out, "sallyport_build_info", "gauge", "Always 1; the label says which version runs.");
+    int r = sp_expose_head(out, "sallyport_build_info", "gauge", "Always 1; the label says which version runs.");
     if (r == 0)
         r = sp_buffer_append_span(out, SP_SPAN("sallyport_build_info{version=\"" SP_VERSION "\"} 1\n"));
     if (r == 0)
-        r = head(out, "sallyport_configuration_generation", "gauge", "Configurations since the start; the current one's number.");
+        r = sp_expose_head(out, "sallyport_configuration_generation", "gauge", "Configurations since the start; the current one's number.");
     return r < 0 ? r : sp_buffer_printf(out, "sallyport_configuration_generation %llu\n", (unsigned long long)config->generation);
 }
 
@@ -266,16 +304,16 @@ int sp_counters_expose(const struct sp_counters *counters, const struct sp_confi
     if (r == 0)
         r = expose_requests(counters, config, out);
     if (r == 0)
-        r = expose_histogram(counters, offsetof(struct sp_worker_block, total), "sallyport_request_seconds",
-                             "From a request's first byte to the end of its answer.", out);
-    if (r == 0)
-        r = expose_histogram(counters, offsetof(struct sp_worker_block, first_byte), "sallyport_first_byte_seconds",
-                             "From a request's first byte to the first byte of its answer.", out);
+        r = expose_times(counters, out);
     if (r == 0)
         r = expose_limits(counters, config, out);
     if (r == 0)
         r = expose_redis(counters, config, out);
     if (r == 0)
         r = expose_backends(counters, config, out);
+    if (r == 0)
+        r = expose_queues(counters, config, out);
+    if (r == 0)
+        r = sp_expose_usage(counters, config, out);
     return r < 0 ? r : expose_plain(counters, out);
 }

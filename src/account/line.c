@@ -15,13 +15,14 @@ enum {
     TENANT_MAX = 128,
     KEY_ID_MAX = 32,
     REASON_MAX = 128,
+    KIND_MAX = 16,
     SERVER_MAX = 256,
     TEXTS_MAX = REQUEST_ID_MAX + CLIENT_MAX + PROTOCOL_MAX + 3 * TLS_MAX + METHOD_MAX + HOST_MAX + PATH_MAX_BYTES +
                 4 * NAME_MAX_BYTES /* route, limit, shadow limit, pool */ + MODEL_MAX + SUBJECT_MAX + TENANT_MAX + KEY_ID_MAX + REASON_MAX +
-                SERVER_MAX,
-    N_TEXTS = 20,
+                KIND_MAX + SERVER_MAX,
+    N_TEXTS = 21,
     QUOTES_AND_ELLIPSIS = 5,
-    KEYS_MAX = 400, /* with the time and what stands between */
+    KEYS_MAX = 440, /* with the time and what stands between */
     NUMBER_MAX = 24,
     N_NUMBERS = 8,
 };
@@ -163,6 +164,13 @@ static char *put_tls(char *at, const struct sp_access_record *record) {
     return PUT(at, "}");
 }
 
+/* Who says how many tokens it took. */
+static char *put_usage(char *at, const struct sp_access_record *record) {
+    if (record->tokens_in < 0 && record->tokens_out < 0)
+        return put_null(at);
+    return record->tokens_estimated ? PUT(at, "\"estimated\"") : PUT(at, "\"reported\"");
+}
+
 static char *put_who(char *at, const struct sp_access_record *record) {
     at = PUT(at, "{\"time\":\"");
     char time[SP_TIMESTAMP_LEN + 1];
@@ -187,6 +195,7 @@ static char *put_outcome(char *at, const struct sp_access_record *record) {
     at = record->status > 0 ? put_u64(at, record->status) : put_null(at);
     at = put_text(PUT(at, ",\"reason\":"), record->reason, REASON_MAX);
     at = put_text(PUT(at, ",\"limit\":"), record->limit, NAME_MAX_BYTES);
+    at = put_text(PUT(at, ",\"limit_kind\":"), record->limit_kind, KIND_MAX);
     if (record->shadow_limit.len > 0)
         at = put_text(PUT(at, ",\"shadow_limit\":"), record->shadow_limit, NAME_MAX_BYTES);
     at = put_text(PUT(at, ",\"pool\":"), record->pool, NAME_MAX_BYTES);
@@ -195,6 +204,7 @@ static char *put_outcome(char *at, const struct sp_access_record *record) {
     at = put_u64(PUT(at, ",\"bytes_out\":"), record->bytes_out);
     at = put_i64(PUT(at, ",\"tokens_in\":"), record->tokens_in);
     at = put_i64(PUT(at, ",\"tokens_out\":"), record->tokens_out);
+    at = put_usage(PUT(at, ",\"usage\":"), record);
     at = PUT(at, ",\"first_byte_ms\":");
     at = record->first_byte_us < 0 ? put_null(at) : put_ms(at, (uint64_t)record->first_byte_us);
     at = put_ms(PUT(at, ",\"total_ms\":"), record->total_us);

@@ -1,4 +1,4 @@
-/* What the files behind sp_endpoints share: sites (endpoints.c), requests (request.c) and what they answer (status.c, page.c). */
+/* What the files behind sp_endpoints share: sites (endpoints.c), requests (request.c) and what they answer (status.c, refusals.c, page.c). */
 #ifndef SP_ADMIN_ENDPOINTS_H
 #define SP_ADMIN_ENDPOINTS_H
 
@@ -39,8 +39,12 @@ void sp_requests_give_up(struct sp_endpoints *endpoints, const struct sp_site *s
 void sp_site_wake(struct sp_site *site); /* a connection was resumed */
 
 /* The answers. NULL: out of memory. */
+json_t *sp_time_json(uint64_t wall_ms);      /* as RFC 3339 has it */
+json_t *sp_string_json(struct sp_span text); /* bytes that may not be UTF-8 */
 json_t *sp_status_json(const struct sp_admin_view *view);
 json_t *sp_backends_json(const struct sp_admin_view *view);
+json_t *sp_refusals_json(const struct sp_admin_view *view, const struct sp_refusal_record *records, size_t n);
+uint64_t sp_refusals_complete_since(const struct sp_admin_view *view); /* every refusal since then is kept */
 int sp_status_page(const struct sp_admin_view *view, const char *style_nonce, struct sp_buffer *out) SP_MUST_USE;
 extern const char sp_openapi_json[]; /* openapi.json, put in by the build */
 

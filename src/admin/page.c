@@ -108,6 +108,12 @@ static int summary(struct sp_buffer *out, const json_t *status) {
 int sp_status_page(const struct sp_admin_view *view, const char *style_nonce, struct sp_buffer *out) {
     static const struct column backends[] = {{"Pool", "pool"}, {"Server", "server"}, {"Up", "up"}, {"Probe", "probe"}};
     static const struct column routes[] = {{"Route", "name"}, {"Requests", "requests"}, {"2xx", "2xx"}, {"4xx", "4xx"}, {"5xx", "5xx"}};
+    static const struct column models[] = {{"Model", "name"},
+                                           {"Pool", "pool"},
+                                           {"Tokens in", "tokens_in"},
+                                           {"Tokens out", "tokens_out"},
+                                           {"Of these estimated", "tokens_estimated"}};
+    static const struct column queues[] = {{"Pool", "pool"}, {"Requests that wait", "waiting"}};
     static const struct column limits[] = {
         {"Limit", "name"}, {"Admitted", "admitted"}, {"Refused", "refused"}, {"Would be refused", "shadow_refused"}};
     static const struct column processes[] = {
@@ -122,6 +128,10 @@ int sp_status_page(const struct sp_admin_view *view, const char *style_nonce, st
         r = table(out, "Backends", json_object_get(status, "backends"), backends, SP_COUNT(backends));
     if (r == 0)
         r = table(out, "Routes", json_object_get(status, "routes"), routes, SP_COUNT(routes));
+    if (r == 0 && json_array_size(json_object_get(status, "models")) > 0)
+        r = table(out, "Models", json_object_get(status, "models"), models, SP_COUNT(models));
+    if (r == 0)
+        r = table(out, "Queues", json_object_get(status, "queues"), queues, SP_COUNT(queues));
     if (r == 0)
         r = table(out, "Limits", json_object_get(status, "limits"), limits, SP_COUNT(limits));
     if (r == 0)

@@ -7,6 +7,8 @@
 
 #include "endpoints.h"
 
+#define PARAMETER_MAX SP_REQUEST_ID_MAX
+enum { REFUSALS_DEFAULT = 20, REFUSALS_MAX = 100 };
 enum { BODY_MAX = 1024, METRICS_MAX = 16 * 1024 * 1024, PAGE_MAX = 1024 * 1024 };
 
 struct request {
@@ -15,7 +17,7 @@ struct request {
     struct MHD_Connection *connection;
     const struct resource *resource;
     uid_t uid;
-    char key_id[SP_KEY_ID_LEN]; /* the path's {id} */
+    char parameter[PARAMETER_MAX + 1]; /* what stands in the path for the resource's {…} */
     char body[BODY_MAX];
     size_t body_len; /* above BODY_MAX: too large */
     enum { REQUEST_READING, REQUEST_WAITING, REQUEST_ANSWERED } state;
@@ -96,6 +98,47 @@ static enum MHD_Result show_status(struct request *request) {
 
 static enum MHD_Result show_backends(struct request *request) {
     return send_json(request->connection, MHD_HTTP_OK, sp_backends_json(request->site->owner->view));
+}
+
+static enum MHD_Result show_refusal(struct request *request) {
+    const struct sp_admin_view *view = request->site->owner->view;
+    struct sp_refusal_record found[REFUSALS_MAX];
+    size_t n = sp_refusals_find(view->counters, sp_span_text(request->parameter), found, REFUSALS_MAX);
+    if (n > 0)
+        return send_json(request->connection, MHD_HTTP_OK, sp_refusals_json(view, found, n));
+    char since[SP_TIMESTAMP_LEN + 1], message[256];
+    sp_timestamp(sp_refusals_complete_since(view), since);
+    snprintf(message, sizeof message, "no refusal of request %s is kept here; every refusal since %s is", request->parameter, since);
+    return send_refusal(request->connection, MHD_HTTP_NOT_FOUND, message);
+}
+
+/* An argument of the query: 1 when it is there, 0 when not, -EINVAL when it is empty or too long. libmicrohttpd was told to leave escapes
+ * alone (see endpoints.c): they are undone here. */
+static int argument(struct request *request, const char *name, char *out, size_t size) {
+    const char *value = NULL;
+    size_t len = 0;
+    if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, &len) != MHD_YES)
+        return 0;
+    if (!value || len == 0 || len >= size)
+        return -EINVAL;
+    memcpy(out, value, len);
+    out[len] = '\0';
+    len = MHD_http_unescape(out);
+    return len > 0 && strlen(out) == len ? 1 : -EINVAL;
+}
+
+static enum MHD_Result show_refusals(struct request *request) {
+    const struct sp_admin_view *view = request->site->owner->view;
+    struct sp_refusal_record found[REFUSALS_MAX];
+    char subject[3 * 1024 + 1] = "", limit[8] = "";
+    uint64_t most = REFUSALS_DEFAULT;
+    if (argument(request, "subject", subject, sizeof subject) < 0)
+        return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "subject: empty or too long");
+    int limited = argument(request, "limit", limit, sizeof limit);
+    if (limited < 0 || (limited > 0 && !sp_span_u64(sp_span_text(limit), &most)) || most == 0 || most > REFUSALS_MAX)
+        return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "limit: expected 1 to 100");
+    size_t n = sp_refusals_latest(view->counters, sp_span_text(subject), found, most);
+    return send_json(request->connection, MHD_HTTP_OK, sp_refusals_json(view, found, n));
 }
 
 static enum MHD_Result show_openapi(struct request *request) {
@@ -180,17 +223,8 @@ static enum MHD_Result do_revoke(struct request *request) {
     json_decref(body);
     if (!understood)
         return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, "send {\"now\":true} or {\"now\":false}");
-    sp_info("revoking API key %.8s%s asked for by uid %u", request->key_id, at_once ? " at once" : "", request->uid);
-    return act_on(request, SP_ADMIN_REVOKE, at_once, sp_span(request->key_id, sizeof request->key_id));
-}
-
-/* A JSON string of bytes that may not be UTF-8: a message may quote a file's name. */
-static json_t *string_of(struct sp_span text) {
-    _cleanup_(sp_buffer_free) struct sp_buffer quoted;
-    sp_buffer_init(&quoted, SP_MESSAGE_MAX * 8);
-    if (sp_buffer_append_json(&quoted, text) < 0)
-        return NULL;
-    return json_loadb(sp_buffer_span(&quoted).at, sp_buffer_len(&quoted), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    sp_info("revoking API key %s%s asked for by uid %u", request->parameter, at_once ? " at once" : "", request->uid);
+    return act_on(request, SP_ADMIN_REVOKE, at_once, sp_span_text(request->parameter));
 }
 
 /* Lines of the operator's text as a list of strings. */
@@ -199,7 +233,7 @@ static json_t *lines_of(struct sp_span text) {
     struct sp_span line;
     while (lines && sp_span_split(&text, '\n', &line))
         if (line.len > 0)
-            json_array_append_new(lines, string_of(line));
+            json_array_append_new(lines, sp_string_json(line));
     return lines;
 }
 
@@ -232,38 +266,41 @@ static const struct resource {
     bool on_metrics; /* also on the metrics address, where nobody is asked who they are */
     enum sp_admin_rights needs;
     enum MHD_Result (*answer)(struct request *request);
+    bool (*parameter)(struct sp_span text); /* what may stand for the path's {…}; NULL: it has none */
 } resources[] = {
-    {"GET", "/healthz", true, SP_RIGHTS_VIEWER, show_health},
-    {"GET", "/readyz", true, SP_RIGHTS_VIEWER, show_ready},
-    {"GET", "/metrics", true, SP_RIGHTS_VIEWER, show_metrics},
-    {"GET", "/", false, SP_RIGHTS_VIEWER, show_page},
-    {"GET", "/api/v1/status", false, SP_RIGHTS_VIEWER, show_status},
-    {"GET", "/api/v1/backends", false, SP_RIGHTS_VIEWER, show_backends},
-    {"GET", "/api/v1/openapi.json", false, SP_RIGHTS_VIEWER, show_openapi},
-    {"POST", "/api/v1/reload", false, SP_RIGHTS_ADMIN, do_reload},
-    {"POST", "/api/v1/drain", false, SP_RIGHTS_ADMIN, do_drain},
-    {"PUT", "/api/v1/loglevel", false, SP_RIGHTS_ADMIN, do_loglevel},
-    {"POST", "/api/v1/keys/{id}/revoke", false, SP_RIGHTS_ADMIN, do_revoke},
+    {"GET", "/healthz", true, SP_RIGHTS_VIEWER, show_health, NULL},
+    {"GET", "/readyz", true, SP_RIGHTS_VIEWER, show_ready, NULL},
+    {"GET", "/metrics", true, SP_RIGHTS_VIEWER, show_metrics, NULL},
+    {"GET", "/", false, SP_RIGHTS_VIEWER, show_page, NULL},
+    {"GET", "/api/v1/status", false, SP_RIGHTS_VIEWER, show_status, NULL},
+    {"GET", "/api/v1/backends", false, SP_RIGHTS_VIEWER, show_backends, NULL},
+    {"GET", "/api/v1/refusals", false, SP_RIGHTS_VIEWER, show_refusals, NULL},
+    {"GET", "/api/v1/refusals/{request_id}", false, SP_RIGHTS_VIEWER, show_refusal, sp_request_id_sane},
+    {"GET", "/api/v1/openapi.json", false, SP_RIGHTS_VIEWER, show_openapi, NULL},
+    {"POST", "/api/v1/reload", false, SP_RIGHTS_ADMIN, do_reload, NULL},
+    {"POST", "/api/v1/drain", false, SP_RIGHTS_ADMIN, do_drain, NULL},
+    {"PUT", "/api/v1/loglevel", false, SP_RIGHTS_ADMIN, do_loglevel, NULL},
+    {"POST", "/api/v1/keys/{id}/revoke", false, SP_RIGHTS_ADMIN, do_revoke, sp_key_id_valid},
 };
 
-/* {id} stands for the id of an API key; what it is goes to *ret_id. */
-static bool matches(const char *pattern, const char *path, char ret_id[SP_KEY_ID_LEN]) {
-    static const char placeholder[] = "{id}";
-    const char *at = strstr(pattern, placeholder);
-    if (!at)
-        return strcmp(pattern, path) == 0;
-    size_t before = (size_t)(at - pattern), len = strlen(path);
-    const char *after = at + sizeof placeholder - 1;
-    if (len != before + SP_KEY_ID_LEN + strlen(after) || memcmp(path, pattern, before) != 0 ||
-        strcmp(path + before + SP_KEY_ID_LEN, after) != 0 || !sp_key_id_valid(sp_span(path + before, SP_KEY_ID_LEN)))
+/* What stands for {…} goes to ret_parameter. */
+static bool matches(const struct resource *resource, const char *path, char ret_parameter[PARAMETER_MAX + 1]) {
+    if (!resource->parameter)
+        return strcmp(resource->path, path) == 0;
+    size_t before = strcspn(resource->path, "{"), len = strlen(path);
+    const char *after = strchr(resource->path, '}') + 1;
+    size_t around = before + strlen(after);
+    if (len <= around || len - around > PARAMETER_MAX || memcmp(path, resource->path, before) != 0 ||
+        strcmp(path + len - strlen(after), after) != 0 || !resource->parameter(sp_span(path + before, len - around)))
         return false;
-    memcpy(ret_id, path + before, SP_KEY_ID_LEN);
+    memcpy(ret_parameter, path + before, len - around);
+    ret_parameter[len - around] = '\0';
     return true;
 }
 
-static const struct resource *find(enum sp_endpoint_kind kind, const char *path, char ret_id[SP_KEY_ID_LEN]) {
+static const struct resource *find(enum sp_endpoint_kind kind, const char *path, char ret_parameter[PARAMETER_MAX + 1]) {
     for (size_t i = 0; i < SP_COUNT(resources); i++)
-        if ((kind == SP_ENDPOINT_ADMIN || resources[i].on_metrics) && matches(resources[i].path, path, ret_id))
+        if ((kind == SP_ENDPOINT_ADMIN || resources[i].on_metrics) && matches(&resources[i], path, ret_parameter))
             return &resources[i];
     return NULL;
 }
@@ -303,8 +340,8 @@ static bool permitted(struct sp_site *site, struct MHD_Connection *connection, c
 }
 
 static enum MHD_Result begin(struct sp_site *site, struct MHD_Connection *connection, const char *url, const char *method, void **state) {
-    char key_id[SP_KEY_ID_LEN] = {0};
-    const struct resource *resource = find(site->kind, url, key_id);
+    char parameter[PARAMETER_MAX + 1] = "";
+    const struct resource *resource = find(site->kind, url, parameter);
     if (!resource)
         return send_refusal(connection, MHD_HTTP_NOT_FOUND, "no such resource");
     if (strcmp(resource->method, method) != 0)
@@ -317,7 +354,7 @@ static enum MHD_Result begin(struct sp_site *site, struct MHD_Connection *connec
     if (!request)
         return MHD_NO;
     *request = (struct request){.site = site, .connection = connection, .resource = resource, .uid = uid};
-    memcpy(request->key_id, key_id, sizeof key_id);
+    memcpy(request->parameter, parameter, sizeof parameter);
     sp_list_init(&request->node);
     *state = request;
     return MHD_YES;

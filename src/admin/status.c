@@ -11,10 +11,18 @@ bool sp_admin_ready(const struct sp_admin_view *view) {
     return false;
 }
 
-static json_t *time_json(uint64_t wall_ms) {
+json_t *sp_time_json(uint64_t wall_ms) {
     char text[SP_TIMESTAMP_LEN + 1];
     sp_timestamp(wall_ms, text);
     return json_string(text);
+}
+
+json_t *sp_string_json(struct sp_span text) {
+    _cleanup_(sp_buffer_free) struct sp_buffer quoted;
+    sp_buffer_init(&quoted, SP_MESSAGE_MAX * 8);
+    if (sp_buffer_append_json(&quoted, text) < 0)
+        return NULL;
+    return json_loadb(sp_buffer_span(&quoted).at, sp_buffer_len(&quoted), JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 }
 
 static json_t *processes_json(const struct sp_admin_view *view) {
@@ -23,7 +31,7 @@ static json_t *processes_json(const struct sp_admin_view *view) {
         const struct sp_msg_process *process = &view->processes[i];
         json_array_append_new(list, json_pack("{s:s,s:I,s:I,s:I,s:o}", "role", sp_role_name((enum sp_role_id)process->role), "slot",
                                               (json_int_t)process->slot, "pid", (json_int_t)process->pid, "restarts",
-                                              (json_int_t)process->restarts, "started", time_json(process->started_wall_ms)));
+                                              (json_int_t)process->restarts, "started", sp_time_json(process->started_wall_ms)));
     }
     return list;
 }
@@ -43,6 +51,11 @@ static json_t *workers_json(const struct sp_counters *counters) {
         {"retries_total", SP_COUNTER_RETRIES},
         {"backend_failures_total", SP_COUNTER_BACKEND_FAILURES},
         {"limits_degraded_total", SP_COUNTER_LIMITS_DEGRADED},
+        {"limits_leased_total", SP_COUNTER_LIMITS_LEASED},
+        {"limits_strict_total", SP_COUNTER_LIMITS_STRICT},
+        {"settlements_total", SP_COUNTER_SETTLEMENTS},
+        {"settlements_dropped_total", SP_COUNTER_SETTLEMENTS_DROPPED},
+        {"holdings_recovered_total", SP_COUNTER_HOLDINGS_RECOVERED},
         {"log_lines_dropped_total", SP_COUNTER_LOG_LINES_DROPPED},
     };
     json_t *object = json_pack("{s:I,s:I}", "connections", (json_int_t)sp_gauge_sum(counters, SP_GAUGE_CONNECTIONS), "exchanges",
@@ -86,6 +99,28 @@ static json_t *routes_json(const struct sp_admin_view *view) {
     return list;
 }
 
+static json_t *models_json(const struct sp_admin_view *view) {
+    json_t *list = json_array();
+    for (size_t i = 0; list && view->config && i < view->config->n_models; i++) {
+        const struct sp_model_config *model = &view->config->models[i];
+        struct sp_model_tokens tokens = sp_counters_tokens(view->counters, model->slot);
+        json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:I,s:I}", "name", model->name, "pool", model->pool->name, "tokens_in",
+                                              (json_int_t)tokens.input, "tokens_out", (json_int_t)tokens.output, "tokens_estimated",
+                                              (json_int_t)tokens.estimated));
+    }
+    return list;
+}
+
+static json_t *queues_json(const struct sp_admin_view *view) {
+    json_t *list = json_array();
+    for (size_t i = 0; list && view->config && i < view->config->n_pools; i++) {
+        const struct sp_pool_config *pool = &view->config->pools[i];
+        json_array_append_new(list, json_pack("{s:s,s:I}", "pool", pool->name, "waiting",
+                                              (json_int_t)sp_counters_queue(view->counters, pool->slot)));
+    }
+    return list;
+}
+
 static const char *probe_name(const struct sp_admin_view *view, unsigned server_slot) {
     static const char *const names[] = {[SP_PROBE_WAITING] = "waiting", [SP_PROBE_UP] = "up", [SP_PROBE_DOWN] = "down"};
     return view->health ? names[sp_health_state(view->health, server_slot)] : NULL;
@@ -111,9 +146,9 @@ json_t *sp_backends_json(const struct sp_admin_view *view) { return json_pack("{
 json_t *sp_status_json(const struct sp_admin_view *view) {
     uint64_t now = sp_wall_ms();
     uint64_t uptime_s = now > view->started_wall_ms ? (now - view->started_wall_ms) / 1000 : 0;
-    return json_pack("{s:s,s:s?,s:I,s:o,s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o}", "version", SP_VERSION, "configuration",
+    return json_pack("{s:s,s:s?,s:I,s:o,s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", SP_VERSION, "configuration",
                      view->config ? view->config->path : NULL, "generation", (json_int_t)view->status.generation, "started",
-                     time_json(view->started_wall_ms), "uptime_s", (json_int_t)uptime_s, "ready", sp_admin_ready(view) ? 1 : 0, "draining",
+                     sp_time_json(view->started_wall_ms), "uptime_s", (json_int_t)uptime_s, "ready", sp_admin_ready(view) ? 1 : 0, "draining",
                      view->status.draining ? 1 : 0, "processes", processes_json(view), "workers", workers_json(view->counters), "redis",
-                     redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "routes", routes_json(view));
+                     redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "queues", queues_json(view), "routes", routes_json(view), "models", models_json(view));
 }

@@ -79,7 +79,8 @@ static void check_as_worker(struct sp_config *config, struct findings *findings)
     struct sp_tls_client *redis_tls = NULL;
     const struct sp_redis_config *redis = config->redis;
     error = NULL;
-    if (redis && redis->tls && sp_tls_client_new(&redis->tls_client, redis->host, NULL, &sp_tls_signer_local, &error, &redis_tls) < 0)
+    const char *name = redis && redis->host ? redis->host : ""; /* sentinels and clusters name theirs when they are asked */
+    if (redis && redis->tls && sp_tls_client_new(&redis->tls_client, name, NULL, &sp_tls_signer_local, &error, &redis_tls) < 0)
         add_line(findings, error ? error : "redis: out of memory");
     free(error);
     sp_tls_client_unref(redis_tls);

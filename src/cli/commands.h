@@ -12,6 +12,7 @@ int sp_command_check(int argc, char **argv);
 int sp_command_key(int argc, char **argv);
 int sp_command_token(int argc, char **argv);
 int sp_command_ctl(int argc, char **argv);
+int sp_command_why(int argc, char **argv);
 int sp_command_version(int argc, char **argv);
 
 /* What `sallyport ctl revoke` does: the running gateway refuses this key from now on. Either of socket_path and config may be NULL. */

@@ -15,9 +15,9 @@ static const struct command {
     {"key", "make, list, revoke and rotate API keys", sp_command_key},
     {"token", "sign tokens for development", sp_command_token},
     {"ctl", "ask or tell a running gateway: status, backends, reload, drain, log level", sp_command_ctl},
+    {"why", "why a recent request was refused", sp_command_why},
     {"version", "the versions of Sallyport and of the libraries it uses", sp_command_version},
     {"diff", NULL, NULL},
-    {"why", NULL, NULL},
     {"model", NULL, NULL},
 };
 

@@ -97,11 +97,19 @@ void sp_print_status(json_t *answer) {
                                            {"ADMITTED", "admitted", true},
                                            {"REFUSED", "refused", true},
                                            {"SHADOW", "shadow_refused", true}};
+    static const struct column models[] = {{"MODEL", "name", false},
+                                           {"TOKENS IN", "tokens_in", true},
+                                           {"TOKENS OUT", "tokens_out", true},
+                                           {"ESTIMATED", "tokens_estimated", true},
+                                           {"POOL", "pool", false}};
+    static const struct column queues[] = {{"QUEUE OF", "pool", false}, {"WAITING", "waiting", true}};
     static const struct column routes[] = {{"ROUTE", "name", false}, {"REQUESTS", "requests", true}, {"2XX", "2xx", true},
                                            {"3XX", "3xx", true},     {"4XX", "4xx", true},           {"5XX", "5xx", true}};
     print_head(answer);
     print_table("Processes", json_object_get(answer, "processes"), processes, SP_COUNT(processes));
     print_table("Routes", json_object_get(answer, "routes"), routes, SP_COUNT(routes));
+    print_table("Models", json_object_get(answer, "models"), models, SP_COUNT(models));
     print_table("Limits", json_object_get(answer, "limits"), limits, SP_COUNT(limits));
+    print_table("Queues", json_object_get(answer, "queues"), queues, SP_COUNT(queues));
     sp_print_backends(answer);
 }

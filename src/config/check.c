@@ -38,6 +38,8 @@ static const char *expected_of(const struct sp_field *field) {
         return sp_field_has(field, SP_CREDENTIAL) ? "the name of a credential" : "a path";
     case SP_KIND_CIDRS:
         return "an address range such as 10.0.0.0/8 or 2001:db8::/32, with no bits set beyond its length";
+    case SP_KIND_NODES:
+        return "host:port, such as 10.0.0.1:6379";
     case SP_KIND_TEXT:
     case SP_KIND_TEXTS:
         return "text";
@@ -256,9 +258,9 @@ static bool check_supported(struct sp_check *check, const struct sp_field *field
 
 static bool check_container(struct sp_check *check, const struct sp_field *field, json_t *value, struct sp_place place);
 
-static void note_place(struct sp_check *check, const struct sp_field *field, json_t *object, struct sp_place place) {
+void sp_check_note_place(struct sp_check *check, const char *name, json_t *object, struct sp_place place) {
     _cleanup_(sp_free_pointer) char *key = NULL, *where = NULL;
-    if (asprintf(&key, "%s@", field->name) < 0)
+    if (asprintf(&key, "%s@", name) < 0)
         key = NULL;
     if (asprintf(&where, "%s:%u:%u", check->source->name, place.line, place.column) < 0)
         where = NULL;
@@ -276,7 +278,7 @@ static bool check_value(struct sp_check *check, const struct sp_field *field, js
     if (!fits || !check_supported(check, field, value, place))
         return false;
     if (sp_field_has(field, SP_PLACED))
-        note_place(check, field, object, place);
+        sp_check_note_place(check, field->name, object, place);
     if (field->kind == SP_KIND_PATH)
         resolve_path(check, field, object, value);
     bool elsewhere = sp_field_has(field, SP_OR_URL) && sp_is_http_url(sp_json_span(value));

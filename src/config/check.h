@@ -15,6 +15,9 @@ struct sp_check {
 /* Walks source->root along `record`: what is wrong is noted and taken out, what is left out gets its default. */
 void sp_check_record(struct sp_check *check, const struct sp_record *record, json_t *object);
 
+/* The document gets member "name@" in `object`, with where `name` stood. */
+void sp_check_note_place(struct sp_check *check, const char *name, json_t *object, struct sp_place place);
+
 /* cross.c: what no row can say alone. Notes what is wrong; copes with a document in which much is missing. */
 void sp_check_across(struct sp_check *check);
 

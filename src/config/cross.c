@@ -99,11 +99,10 @@ static const char *system_authorities(void) {
     return bundles[0]; /* said to be unreadable, which is what is to be mended */
 }
 
-/* Where no `ca` is given: as if the system's had been, at the place of the URL that needs it. */
-static void trust_system(struct sp_check *check, const struct sp_record *record, json_t *object, const json_t *holder) {
-    const json_t *where = json_object_get(holder, "url@");
-    check->out_of_memory |= json_object_set(object, "ca@", (json_t *)where) < 0;
-    sp_check_file(check, sp_record_field(record, "ca"), object, system_authorities(), at(check, holder, "url"));
+/* Where no `ca` is given: as if the system's had been, at the place of what needs it. */
+static void trust_system(struct sp_check *check, const struct sp_record *record, json_t *object, struct sp_place place) {
+    sp_check_note_place(check, "ca", object, place);
+    sp_check_file(check, sp_record_field(record, "ca"), object, system_authorities(), place);
 }
 
 static void check_own_certificate(struct sp_check *check, const json_t *object) {
@@ -116,19 +115,44 @@ static void check_own_certificate(struct sp_check *check, const json_t *object) 
 static void check_redis_tls(struct sp_check *check, json_t *redis) {
     static const char *const keys[] = {"ca", "server_name", "certificate", "key"};
     const char *url = text_of(redis, "url");
+    bool found = gives(check, redis, "sentinel") || gives(check, redis, "cluster"); /* has no scheme: giving one of the keys asks for TLS */
     bool secured = url && strncmp(url, "rediss://", 9) == 0;
     check_own_certificate(check, redis);
-    for (size_t i = 0; i < SP_COUNT(keys) && url && !secured; i++)
-        if (json_object_get(redis, keys[i]))
+    for (size_t i = 0; i < SP_COUNT(keys); i++) {
+        if (json_object_get(redis, keys[i]) && url && !secured && !found)
             sp_check_error(check, at(check, redis, keys[i]), "`%s` is for rediss:// URLs; use one, or remove it", keys[i]);
+        secured |= found && json_object_get(redis, keys[i]);
+    }
+    const char *where = url ? "url" : json_object_get(redis, "sentinel") ? "sentinel" : "cluster";
     if (secured && !gives(check, redis, "ca"))
-        trust_system(check, sp_record_field(&sp_config_record, "redis")->record, redis, redis);
+        trust_system(check, sp_record_field(&sp_config_record, "redis")->record, redis, at(check, redis, where));
+}
+
+/* Where it is, in one of three ways. */
+static void check_redis_place(struct sp_check *check, const json_t *redis) {
+    static const char *const ways[] = {"url", "sentinel", "cluster"};
+    const char *first = NULL;
+    for (size_t i = 0; i < SP_COUNT(ways); i++) {
+        if (!gives(check, redis, ways[i]))
+            continue;
+        if (first)
+            sp_check_error(check, sp_source_key(check->source, redis, ways[i]),
+                           "`%s` stands instead of `%s`: one of `url`, `sentinel` and `cluster` says where Redis is; keep one of them",
+                           ways[i], first);
+        else
+            first = ways[i];
+    }
+    if (!first)
+        sp_check_error(check, sp_source_container(check->source, redis),
+                       "nothing says where Redis is; give one of `url`, `sentinel` and `cluster`");
 }
 
 static void check_redis(struct sp_check *check, const json_t *root) {
     json_t *redis = json_object_get(root, "redis");
-    if (redis)
+    if (redis) {
+        check_redis_place(check, redis);
         check_redis_tls(check, redis);
+    }
     check_one_of(check, redis, "password_file");
     if (json_object_get(redis, "username") && !gives(check, redis, "password_file") && !gives(check, redis, "credential"))
         sp_check_error(check, at(check, redis, "username"), "`username` needs `password_file` or `credential`");
@@ -197,11 +221,25 @@ static void check_login_limits(struct sp_check *check, const json_t *root) {
         check_no_login_limits(check, root, json_object_get(json_array_get(routes, i), "limits"));
 }
 
-static void check_limit(struct sp_check *check, const json_t *root, const json_t *limit) {
-    const char *mode = text_of(limit, "mode");
+/* What is counted: something, and only what the limit is for. */
+static void check_limit_amounts(struct sp_check *check, const json_t *limit) {
+    static const char *const bursts[][2] = {{"request_burst", "requests"}, {"token_burst", "tokens"}};
+    static const char *const spent[] = {"tokens", "concurrency"};
+    if (json_is_object(limit) && !gives(check, limit, "requests") && !gives(check, limit, "tokens") && !gives(check, limit, "concurrency"))
+        sp_check_error(check, sp_source_container(check->source, limit),
+                       "this limit bounds nothing; give at least one of `requests`, `tokens` and `concurrency`");
+    for (size_t i = 0; i < SP_COUNT(bursts); i++)
+        if (json_object_get(limit, bursts[i][0]) && !gives(check, limit, bursts[i][1]))
+            sp_check_error(check, at(check, limit, bursts[i][0]), "`%s` needs `%s`, whose burst it is", bursts[i][0], bursts[i][1]);
+    for (size_t i = 0; i < SP_COUNT(spent); i++)
+        if (counts_logins(limit) && json_object_get(limit, spent[i]))
+            sp_check_error(check, at(check, limit, spent[i]),
+                           "`%s`: a refused login takes no tokens and no time; `count: unauthorized` goes with `requests` only", spent[i]);
+}
+
+static void check_limit(struct sp_check *check, const json_t *limit) {
     const json_t *by = json_object_get(limit, "by");
-    if (mode && strcmp(mode, "leased") == 0 && gives(check, root, "redis"))
-        sp_check_error(check, at(check, limit, "mode"), "`mode: leased` is not yet supported with `redis`; say strict");
+    check_limit_amounts(check, limit);
     check_login_limit(check, limit);
     if (lists(by, "global") && json_array_size(by) > 1)
         sp_check_error(check, at(check, limit, "by"), "`by`: global stands alone; one bucket for all cannot also be one for each");
@@ -222,7 +260,7 @@ static void check_pool_tls(struct sp_check *check, json_t *pool) {
     if (!tls)
         check->out_of_memory |= json_object_set_new(pool, "tls", tls = json_object()) < 0;
     const struct sp_record *record = sp_record_field(sp_record_field(&sp_config_record, "pools")->record, "tls")->record;
-    trust_system(check, record, tls, secured);
+    trust_system(check, record, tls, at(check, secured, "url"));
 }
 
 static size_t check_pool(struct sp_check *check, json_t *pool) {
@@ -242,7 +280,84 @@ static void check_admin(struct sp_check *check, const json_t *root) {
                        "`socket`: %s is longer than the %d bytes a Unix socket's path may have; shorten it", path, SP_SOCKET_PATH_MAX);
 }
 
+/* ---- Models ---- */
+
+static bool looks_for_model(const json_t *route) {
+    const char *source = text_of(route, "models");
+    return source && strcmp(source, "body") == 0;
+}
+
+static void check_fallbacks(struct sp_check *check, const char *name, const json_t *model) {
+    const json_t *names = json_object_get(model, "fallback");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *other = json_string_value(json_array_get(names, i));
+        if (other && strcmp(other, name) == 0)
+            sp_check_error(check, sp_source_item(check->source, names, i), "`fallback`: '%s' cannot stand in for itself; take it out",
+                           name);
+    }
+}
+
+/* What roles say of models holds where a route looks for one. */
+static void check_permissions(struct sp_check *check, const json_t *root) {
+    const json_t *routes = json_object_get(root, "routes"), *models;
+    for (size_t i = 0; i < json_array_size(routes); i++)
+        if (looks_for_model(json_array_get(routes, i)))
+            return;
+    const char *name;
+    json_t *role;
+    json_object_foreach(json_object_get(root, "roles"), name, role) {
+        models = json_object_get(role, "models");
+        if (models && !lists(models, "*"))
+            sp_check_error(check, at(check, role, "models"),
+                           "`models` binds on routes with `models: body` alone, and there is none; add one, or remove it");
+    }
+}
+
+static void check_models(struct sp_check *check, const json_t *root) {
+    const char *name;
+    json_t *model;
+    json_object_foreach(json_object_get(root, "models"), name, model) check_fallbacks(check, name, model);
+    check_permissions(check, root);
+}
+
 /* ---- Routes ---- */
+
+/* Who answers. */
+static void check_destination(struct sp_check *check, const json_t *root, const json_t *route) {
+    const json_t *models = json_object_get(root, "models");
+    if (looks_for_model(route) && models && json_object_size(models) == 0)
+        sp_check_error(check, at(check, route, "models"),
+                       "`models: body` needs `models`, which says who serves which; name at least one there");
+    if (text_of(route, "models") && !looks_for_model(route) && !gives(check, route, "pool"))
+        sp_check_error(check, sp_source_container(check->source, route),
+                       "`pool` is missing in this route: who answers where no model decides; or say `models: body`");
+}
+
+/* Where no model is looked for there is one bucket for all of them, under a name that promises otherwise. */
+static void check_limits_by_model(struct sp_check *check, const json_t *root, const json_t *route) {
+    const json_t *names = json_object_get(route, "limits");
+    for (size_t i = 0; i < json_array_size(names) && !looks_for_model(route); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (name && lists(json_object_get(json_object_get(json_object_get(root, "limits"), name), "by"), "model"))
+            sp_check_error(check, sp_source_item(check->source, names, i),
+                           "`limits`: '%s' is by model, but this route does not look for one; say `models: body`, or use another limit",
+                           name);
+    }
+}
+
+/* A request that names no bound would be refused for a bound that it never named. */
+static void check_max_tokens(struct sp_check *check, const json_t *route) {
+    const json_t *bounds = json_object_get(route, "max_tokens"), *cap = json_object_get(bounds, "cap");
+    json_int_t standard = json_integer_value(json_object_get(bounds, "default"));
+    if (cap && standard > json_integer_value(cap))
+        sp_check_error(check, at(check, bounds, gives(check, bounds, "default") ? "default" : "cap"),
+                       "`default`%s is %" JSON_INTEGER_FORMAT ", more than `cap`; a request that names no bound would always be refused; "
+                       "make it at most %" JSON_INTEGER_FORMAT,
+                       gives(check, bounds, "default") ? "" : ", left out here,", standard, json_integer_value(cap));
+    if (cap && !looks_for_model(route))
+        sp_check_error(check, at(check, bounds, "cap"),
+                       "`cap` is for routes with `models: body`, where bodies are looked into; say that, or remove it");
+}
 
 /* An anonymous caller has no subject, tenant or key: everyone would share one bucket under a name that promises otherwise. */
 static void check_anonymous(struct sp_check *check, const json_t *root, const json_t *route) {
@@ -349,19 +464,23 @@ void sp_check_across(struct sp_check *check) {
         check_issuer(check, json_array_get(issuers, i));
     const char *name;
     json_t *item;
-    json_object_foreach(json_object_get(root, "limits"), name, item) check_limit(check, root, item);
+    json_object_foreach(json_object_get(root, "limits"), name, item) check_limit(check, item);
     check_login_limits(check, root);
     size_t servers = 0;
     json_object_foreach(json_object_get(root, "pools"), name, item) servers += check_pool(check, item);
     if (servers > SP_SERVERS_MAX)
         sp_check_error(check, at(check, root, "pools"), "`pools` have %zu servers in all; at most %d are possible", servers,
                        SP_SERVERS_MAX);
+    check_models(check, root);
     const json_t *routes = json_object_get(root, "routes");
     check_unique(check, routes, "name", "route");
     for (size_t i = 0; i < json_array_size(routes); i++) {
         const json_t *route = json_array_get(routes, i);
         check_authentication(check, root, route);
         check_limit_count(check, root, route);
+        check_destination(check, root, route);
+        check_limits_by_model(check, root, route);
+        check_max_tokens(check, route);
         check_prefix(check, route);
         check_body(check, root, route);
     }

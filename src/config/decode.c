@@ -135,6 +135,31 @@ void sp_config_unref(struct sp_config *config) {
     free(snapshot);
 }
 
+bool sp_glob_match(const char *pattern, struct sp_span text) { return sp_span_glob(sp_span_text(pattern), text); }
+
+/* As strcmp() has it: a name that ends first comes first. */
+static int compare_name(struct sp_span name, const char *with) {
+    int order = name.len ? strncmp(name.at, with, name.len) : 0;
+    return order ? order : -(with[name.len] != '\0');
+}
+
+const struct sp_model_config *sp_config_model(const struct sp_config *config, struct sp_span name) {
+    if (name.len > SP_CONFIG_MODEL_MAX || (name.len && memchr(name.at, '\0', name.len)))
+        return NULL;
+    size_t first = 0, end = config->n_models;
+    while (first < end) {
+        size_t middle = first + (end - first) / 2;
+        int order = compare_name(name, config->models[middle].name);
+        if (order == 0)
+            return &config->models[middle];
+        if (order < 0)
+            end = middle;
+        else
+            first = middle + 1;
+    }
+    return NULL;
+}
+
 const struct sp_limit_config *sp_config_limit(const struct sp_config *config, struct sp_span name) {
     for (size_t i = 0; i < config->n_limits; i++)
         if (sp_span_eq(name, sp_span_text(config->limits[i].name)))

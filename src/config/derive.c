@@ -5,8 +5,19 @@
 #include "syntax.h"
 #include "table.h"
 
+/* Servers that are found through others: these have no scheme to say that TLS is spoken. */
+static int finish_found_redis(struct sp_redis_config *redis) {
+    const struct sp_tls_client_config *tls = &redis->tls_client;
+    redis->tls = tls->ca.text || tls->server_name || tls->own.chain.text;
+    return (redis->sentinel.master != NULL) != (redis->cluster.count > 0) ? 0 : -EINVAL;
+}
+
 int sp_finish_redis(struct sp_vault *vault, void *object) {
     struct sp_redis_config *redis = object;
+    if (!redis->url.text)
+        return finish_found_redis(redis);
+    if (redis->sentinel.master || redis->cluster.count > 0)
+        return -EINVAL;
     struct sp_span text = sp_span_text(redis->url.text);
     struct sp_url url;
     if (sp_check_redis_url(text))
@@ -27,12 +38,22 @@ int sp_finish_redis(struct sp_vault *vault, void *object) {
     return redis->host ? 0 : -ENOMEM;
 }
 
+/* What a rate brings in some seconds, at least 1 and at most what could be written: without overflow, as amounts are ≤ 10¹². */
+static uint64_t worth_of(const struct sp_rate *rate, uint64_t seconds) {
+    uint64_t worth = rate->amount * seconds / (rate->period_us / 1000000);
+    return sp_min(sp_max(worth, UINT64_C(1)), SP_AMOUNT_MAX);
+}
+
 int sp_finish_limit(struct sp_vault *vault, void *object) {
     struct sp_limit_config *limit = object;
-    /* One second's worth: amount · 1 s / period, without overflow as amount ≤ 10¹². */
-    if (limit->request_burst == 0)
-        limit->request_burst = sp_max(limit->requests.amount * 1000000 / limit->requests.period_us, UINT64_C(1));
-    return 0;
+    bool counts_requests = limit->requests.amount > 0, counts_tokens = limit->tokens.amount > 0;
+    if ((!counts_requests && limit->request_burst > 0) || (!counts_tokens && limit->token_burst > 0))
+        return -EINVAL;
+    if (counts_requests && limit->request_burst == 0)
+        limit->request_burst = worth_of(&limit->requests, 1);
+    if (counts_tokens && limit->token_burst == 0)
+        limit->token_burst = worth_of(&limit->tokens, 60);
+    return counts_requests || counts_tokens || limit->concurrency > 0 ? 0 : -EINVAL;
 }
 
 int sp_finish_server(struct sp_vault *vault, void *object) {
@@ -59,8 +80,19 @@ int sp_finish_server(struct sp_vault *vault, void *object) {
     return 0;
 }
 
+int sp_finish_model(struct sp_vault *vault, void *object) {
+    struct sp_model_config *model = object;
+    if (!model->as)
+        model->as = model->name;
+    return 0;
+}
+
 int sp_finish_route(struct sp_vault *vault, void *object) {
     struct sp_route_config *route = object;
+    if (!route->pool && !route->models_in_body)
+        return -EINVAL;
+    if (route->max_tokens_cap > 0 && route->max_tokens_default > route->max_tokens_cap)
+        return -EINVAL;
     route->exact = route->path[0] == '=';
     route->path += route->exact;
     return 0;
@@ -77,5 +109,22 @@ int sp_finish_issuer(struct sp_vault *vault, void *object) {
 int sp_finish_key(struct sp_vault *vault, void *object) {
     struct sp_api_key_config *key = object;
     key->revoked = key->revoked_at_s != 0;
+    return 0;
+}
+
+/* Models are looked up by halves. */
+int sp_finish_config(struct sp_vault *vault, void *object) {
+    const struct sp_config *config = object;
+    for (size_t i = 0; i < config->n_models; i++) {
+        const struct sp_model_config *model = &config->models[i];
+        if (i > 0 && strcmp(config->models[i - 1].name, model->name) >= 0)
+            return -EINVAL;
+        for (size_t j = 0; j < model->n_fallback; j++)
+            if (model->fallback[j] == i)
+                return -EINVAL;
+    }
+    for (size_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].models_in_body && config->n_models == 0)
+            return -EINVAL;
     return 0;
 }

@@ -58,9 +58,39 @@ static int put_fingerprint(json_t *issuer) {
     return json_object_set_new(issuer, "fingerprint", json_string(digits)) < 0 ? -ENOMEM : 0;
 }
 
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Puts the members of a section in the order of their names, in which they are looked up. */
+static int sort_section(json_t *root, const char *section) {
+    json_t *named = json_object_get(root, section), *sorted = json_object();
+    size_t count = json_object_size(named), n = 0;
+    _cleanup_(sp_free_pointer) const char **names = calloc(count + 1, sizeof *names);
+    const char *name;
+    json_t *value;
+    int failed = sorted && names ? 0 : -ENOMEM;
+    if (!failed) {
+        json_object_foreach(named, name, value) names[n++] = name;
+        qsort(names, n, sizeof *names, by_name);
+    }
+    for (size_t i = 0; !failed && i < n; i++)
+        if (json_object_set(sorted, names[i], json_object_get(named, names[i])) < 0)
+            failed = -ENOMEM;
+    if (!failed && json_object_set(root, section, sorted) < 0)
+        failed = -ENOMEM;
+    json_decref(sorted);
+    return failed;
+}
+
+/* Greater than the document's before, even where the clock was set back: a later policy wins. */
+static json_t *loaded_at(const struct sp_document *previous) {
+    json_int_t now = (json_int_t)sp_wall_ms(), before = json_integer_value(json_object_get(previous ? previous->root : NULL, "loaded"));
+    return json_integer(sp_max(now, before + 1));
+}
+
 static int complete(json_t *root, const char *name, uint64_t generation, const struct sp_document *previous, json_t *taken) {
     if (json_object_set_new(root, "path", json_string(name)) < 0 ||
-        json_object_set_new(root, "generation", json_integer((json_int_t)(generation & INT64_MAX))) < 0)
+        json_object_set_new(root, "generation", json_integer((json_int_t)(generation & INT64_MAX))) < 0 ||
+        json_object_set_new(root, "loaded", loaded_at(previous)) < 0 || sort_section(root, "models") < 0)
         return -ENOMEM;
     const json_t *issuers = json_object_get(root, "issuers");
     for (size_t i = 0; i < json_array_size(issuers); i++)

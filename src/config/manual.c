@@ -41,8 +41,12 @@ static const char *kind_text(const struct sp_field *field) {
         return "list of text";
     case SP_KIND_CIDRS:
         return "list of address ranges";
+    case SP_KIND_NODES:
+        return "list of host:port";
     case SP_KIND_LIMITS:
         return "names of limits";
+    case SP_KIND_MODELS:
+        return "names of models";
     case SP_KIND_ROLES:
         return "names of roles";
     case SP_KIND_POOL:

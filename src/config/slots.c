@@ -6,7 +6,8 @@
 #include <sallyport/config.h>
 
 #define SLOTS_MAX SP_SERVERS_MAX /* the largest of them */
-_Static_assert(SLOTS_MAX >= SP_ROUTES_MAX && SLOTS_MAX >= SP_POOLS_MAX && SLOTS_MAX >= SP_LIMITS_MAX, "slots of every kind fit");
+_Static_assert(SLOTS_MAX >= SP_ROUTES_MAX && SLOTS_MAX >= SP_POOLS_MAX && SLOTS_MAX >= SP_LIMITS_MAX && SLOTS_MAX >= SP_MODELS_MAX,
+               "slots of every kind fit");
 
 /* Adds identity → record for everything of one kind in a document. */
 typedef int find_all(const json_t *root, const char *section, json_t *found);
@@ -58,6 +59,7 @@ static const struct slot_kind kinds[] = {
     {.name = "limit", .section = "limits", .max = SP_LIMITS_MAX, .find = find_named},
     {.name = "pool", .section = "pools", .max = SP_POOLS_MAX, .find = find_named},
     {.name = "server", .section = "pools", .max = SP_SERVERS_MAX, .find = find_servers},
+    {.name = "model", .section = "models", .max = SP_MODELS_MAX, .find = find_named},
     {.name = "route", .section = "routes", .max = SP_ROUTES_MAX, .find = find_listed},
 };
 

@@ -27,6 +27,30 @@ const char *sp_check_name(struct sp_span text) {
     return fits ? NULL : "a name is 1 to 64 letters, digits, - _ and .";
 }
 
+/* What a client may say in a JSON body without an escape, and what can be quoted in a message. */
+static bool is_model_text(struct sp_span text, size_t max) {
+    bool fits = text.len > 0 && text.len <= max && text.at[0] != ' ' && text.at[text.len - 1] != ' ';
+    for (size_t i = 0; fits && i < text.len; i++)
+        fits = (is_visible(text.at[i]) || text.at[i] == ' ') && !memchr("\"'\\", text.at[i], 3);
+    return fits;
+}
+
+const char *sp_check_model_name(struct sp_span text) {
+    if (!is_model_text(text, SP_CONFIG_MODEL_MAX))
+        return "a model is 1 to 128 printable ASCII characters without quotes and backslash";
+    return memchr(text.at, '*', text.len) ? "a model's name holds no *, which stands for any characters in `roles`" : NULL;
+}
+
+const char *sp_check_model_alias(struct sp_span text) {
+    return is_model_text(text, SP_MODEL_ALIAS_MAX) ? NULL : "expected 1 to 256 printable ASCII characters without quotes and backslash";
+}
+
+const char *sp_check_model_pattern(struct sp_span text) {
+    return is_model_text(text, SP_CONFIG_MODEL_MAX) ? NULL
+                                                    : "expected a model or a pattern such as llama-3*, 1 to 128 printable ASCII characters "
+                                                      "without quotes and backslash";
+}
+
 /* Issuers choose these, and some choose URNs. */
 const char *sp_check_role_name(struct sp_span text) {
     bool fits = text.len > 0 && text.len <= 128;
@@ -99,6 +123,8 @@ static const char *check_socket_url(struct sp_span path) {
     return path.len <= SP_SOCKET_PATH_MAX ? NULL : "the path of a Unix socket has at most 107 bytes";
 }
 
+static const char needs_resolver[] = "a host name is not yet supported here; use an address or localhost";
+
 const char *sp_check_redis_url(struct sp_span text) {
     if (sp_span_starts(text, SP_SPAN("unix://")))
         return check_socket_url(sp_span_from(text, sizeof "unix://" - 1));
@@ -109,12 +135,26 @@ const char *sp_check_redis_url(struct sp_span text) {
     if ((!sp_span_eq(url.scheme, SP_SPAN("redis")) && !sp_span_eq(url.scheme, SP_SPAN("rediss"))) || url.port == 0)
         return "expected redis://host:port, rediss://host:port, either with /database, or unix:///path";
     if (!sp_is_literal_or_localhost(url.host))
-        return "a host name is not yet supported here; use an address or localhost";
+        return needs_resolver;
     uint64_t database;
     struct sp_span number = sp_span_from(url.path, 1);
     if (number.len > 0 && (number.len > 5 || !sp_span_u64(number, &database) || database > UINT16_MAX))
         return "the database after the slash must be a number from 0 to 65535";
     return NULL;
+}
+
+const char *sp_check_redis_node(struct sp_span text) {
+    struct sp_span host;
+    bool bracketed;
+    uint16_t port;
+    if (sp_split_host_port(text, &host, &bracketed, &port) < 0)
+        return "expected host:port or [v6]:port, such as 10.0.0.1:6379";
+    return sp_is_literal_or_localhost(host) ? NULL : needs_resolver;
+}
+
+const char *sp_check_redis_prefix(struct sp_span text) {
+    bool braced = text.len > 0 && (memchr(text.at, '{', text.len) || memchr(text.at, '}', text.len));
+    return braced ? "it must not contain { or }, which say where a cluster keeps a key" : NULL;
 }
 
 const char *sp_check_server_url(struct sp_span text) {

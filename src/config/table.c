@@ -17,7 +17,7 @@
 #define MINUTE_MS  INT64_C(60000)
 #define DAY_MS     (1440 * MINUTE_MS)
 #define MIB        (INT64_C(1) << 20)
-#define AMOUNT_MAX INT64_C(1000000000000)
+#define TOKENS_MAX INT64_C(1000000000) /* of one answer */
 
 /* ---- listeners ---- */
 
@@ -78,16 +78,23 @@ static const struct sp_field memory_fields[] = {
 static const struct sp_record memory = RECORD(memory_fields, struct sp_config, .name = "memory");
 
 static const struct sp_field sentinel_fields[] = {
-    {"master", SP_KIND_TEXT, SP_REQUIRED, UNPLACED, .about = "the name the sentinels know the master by"},
-    {"nodes", SP_KIND_TEXTS, SP_REQUIRED, UNPLACED, .min = 1, .about = "host:port of the sentinels"},
+    {"master", SP_KIND_TEXT, SP_REQUIRED, AT(struct sp_redis_sentinel_config, master), .check = sp_check_plain_name,
+     .about = "the name the sentinels know the master by"},
+    {"nodes", SP_KIND_NODES, SP_REQUIRED, AT(struct sp_redis_sentinel_config, nodes), .min = 1, .max = SP_REDIS_NODES_MAX,
+     .check = sp_check_redis_node, .about = "host:port of the sentinels; the host is an address or localhost"},
 };
-static const struct sp_record sentinel = RECORD(sentinel_fields, struct sp_redis_config, .name = "sentinel");
+static const struct sp_record sentinel = RECORD(sentinel_fields, struct sp_redis_sentinel_config, .name = "sentinel");
 
 static const struct sp_field redis_fields[] = {
-    {"url", SP_KIND_TEXT, SP_REQUIRED | SP_PLACED, AT(struct sp_redis_config, url), .check = sp_check_redis_url,
-     .about = "redis://host:port/database, rediss://host:port/database over TLS, or unix:///path; the host is an address or localhost"},
-    {"sentinel", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &sentinel, .about = "find the master through sentinels"},
-    {"cluster", SP_KIND_TEXTS, SP_LATER, UNPLACED, .about = "host:port of some nodes of a cluster"},
+    {"url", SP_KIND_TEXT, SP_PLACED, AT(struct sp_redis_config, url), .check = sp_check_redis_url,
+     .about = "redis://host:port/database, rediss://host:port/database over TLS, or unix:///path; the host is an address or localhost. "
+              "One of url, sentinel and cluster is required"},
+    {"sentinel", SP_KIND_RECORD, 0, AT(struct sp_redis_config, sentinel), .record = &sentinel,
+     .about = "instead of url: the master is asked of sentinels, again after each failover; database 0, over TLS where ca, server_name or "
+              "certificate is given"},
+    {"cluster", SP_KIND_NODES, 0, AT(struct sp_redis_config, cluster), .min = 1, .max = SP_REDIS_NODES_MAX, .check = sp_check_redis_node,
+     .about = "instead of url: host:port of some members of a Redis Cluster, who name the others; the host is an address or localhost; "
+              "over TLS where ca, server_name or certificate is given"},
     {"username", SP_KIND_TEXT, 0, AT(struct sp_redis_config, username), .check = sp_check_not_empty,
      .about = "ACL user; needs password_file or credential"},
     {"password_file", SP_KIND_FILE, SP_SECRET | SP_ONE_LINE, AT(struct sp_redis_config, password_file),
@@ -97,9 +104,9 @@ static const struct sp_field redis_fields[] = {
      .about = "instead of password_file: the name of a credential from systemd's LoadCredential="},
     {"ca", SP_KIND_FILE, SP_PLACED, AT(struct sp_redis_config, tls_client.ca), .contents = "ca_pem",
      .contents_at = offsetof(struct sp_redis_config, tls_client.ca_pem),
-     .about = "PEM file for rediss://: who signs its certificate; left out: the authorities this machine knows"},
+     .about = "PEM file for TLS: who signs its certificate; left out: the authorities this machine knows"},
     {"server_name", SP_KIND_TEXT, 0, AT(struct sp_redis_config, tls_client.server_name), .check = sp_check_server_name,
-     .about = "the name its certificate must have; left out: the host of url"},
+     .about = "the name its certificate must have; left out: the host that is connected to"},
     {"certificate", SP_KIND_FILE, SP_PLACED, AT(struct sp_redis_config, tls_client.own.chain), .contents = "certificate_pem",
      .contents_at = offsetof(struct sp_redis_config, tls_client.own.chain_pem), .about = "PEM file: our certificate for mutual TLS"},
     {"key", SP_KIND_FILE, SP_PLACED | SP_SECRET, AT(struct sp_redis_config, tls_client.own.key), .contents = "key_pem",
@@ -107,8 +114,8 @@ static const struct sp_field redis_fields[] = {
      .about = "PEM file: its private key, readable by its owner only"},
     {"deadline", SP_KIND_DURATION, 0, "5ms", AT(struct sp_redis_config, deadline_ms), .min = 1, .max = 1000,
      .about = "no decision waits longer; then on_outage decides"},
-    {"prefix", SP_KIND_TEXT, 0, "sallyport:", AT(struct sp_redis_config, prefix),
-     .about = "begins every key; equal for gateways that share limits"},
+    {"prefix", SP_KIND_TEXT, 0, "sallyport:", AT(struct sp_redis_config, prefix), .check = sp_check_redis_prefix,
+     .about = "begins every key; equal for gateways that share limits; holds no braces, which say where a cluster keeps a key"},
     {"gateways", SP_KIND_NUMBER, 0, "1", AT(struct sp_redis_config, gateways), .min = 1, .max = 1000,
      .about = "how many gateways share this Redis; used by on_outage: share"},
     {"allow_eviction", SP_KIND_BOOL, 0, "false", AT(struct sp_redis_config, allow_eviction),
@@ -191,22 +198,22 @@ const struct sp_record sp_key_record = RECORD(key_fields, struct sp_api_key_conf
 
 /* ---- roles, limits ---- */
 
-static const struct sp_choice priorities[] = {LATER("low", SP_PRIORITY_LOW), NOW("normal", SP_PRIORITY_NORMAL),
-                                              LATER("high", SP_PRIORITY_HIGH), END};
+static const struct sp_choice priorities[] = {NOW("low", SP_PRIORITY_LOW), NOW("normal", SP_PRIORITY_NORMAL), NOW("high", SP_PRIORITY_HIGH),
+                                              END};
 
 static const struct sp_field role_fields[] = {
-    {"models", SP_KIND_TEXTS, SP_DEFAULT_ONLY, "[*]", AT(struct sp_role_config, models), .min = 1, .check = sp_check_not_empty,
-     .about = "which models it may use; patterns with *"},
+    {"models", SP_KIND_TEXTS, 0, "[*]", AT(struct sp_role_config, models), .min = 1, .max = SP_MODELS_MAX, .check = sp_check_model_pattern,
+     .about = "which models it may use on routes with models: body; in a name * stands for any number of any characters"},
     {"limits", SP_KIND_LIMITS, 0, "[]", AT(struct sp_role_config, limits), COUNT(struct sp_role_config, n_limits),
      .max = SP_REQUEST_LIMITS_MAX, .about = "what its callers are held to"},
     {"priority", SP_KIND_CHOICE, 0, "normal", AT(struct sp_role_config, priority), .choices = priorities,
-     .about = "when requests have to wait"},
+     .about = "whose requests go first where they have to wait; of a caller's roles the highest counts"},
 };
 static const struct sp_record role = RECORD(role_fields, struct sp_role_config, .name = "role");
 
 static const struct sp_choice dimensions[] = {
     NOW("subject", SP_BY_SUBJECT), NOW("tenant", SP_BY_TENANT), NOW("key", SP_BY_KEY),       NOW("address", SP_BY_ADDRESS),
-    LATER("model", SP_BY_MODEL),   NOW("route", SP_BY_ROUTE),   NOW("global", SP_BY_GLOBAL), END};
+    NOW("model", SP_BY_MODEL),     NOW("route", SP_BY_ROUTE),   NOW("global", SP_BY_GLOBAL), END};
 static const struct sp_choice limit_modes[] = {NOW("leased", SP_LIMIT_LEASED), NOW("strict", SP_LIMIT_STRICT), END};
 static const struct sp_choice outages[] = {NOW("share", SP_OUTAGE_SHARE), NOW("open", SP_OUTAGE_OPEN), NOW("closed", SP_OUTAGE_CLOSED),
                                            END};
@@ -215,18 +222,22 @@ static const struct sp_choice counts[] = {NOW("all", SP_COUNT_ALL), NOW("unautho
 static const struct sp_field limit_fields[] = {
     {"by", SP_KIND_CHOICES, SP_REQUIRED, AT(struct sp_limit_config, by), .min = 1, .choices = dimensions,
      .about = "whose bucket it is; a list makes one bucket per combination"},
-    {"requests", SP_KIND_RATE, SP_REQUIRED, AT(struct sp_limit_config, requests), .min = 1, .max = AMOUNT_MAX,
-     .about = "how many requests"},
-    {"request_burst", SP_KIND_NUMBER, 0, AT(struct sp_limit_config, request_burst), .min = 1, .max = AMOUNT_MAX,
+    {"requests", SP_KIND_RATE, 0, AT(struct sp_limit_config, requests), .min = 1, .max = (int64_t)SP_AMOUNT_MAX,
+     .about = "how many requests; at least one of requests, tokens and concurrency is required"},
+    {"request_burst", SP_KIND_NUMBER, 0, AT(struct sp_limit_config, request_burst), .min = 1, .max = (int64_t)SP_AMOUNT_MAX,
      .about = "how many at once; left out: one second's worth, at least 1"},
-    {"tokens", SP_KIND_RATE, SP_LATER, AT(struct sp_limit_config, tokens), .min = 1, .max = AMOUNT_MAX,
-     .about = "how many tokens of language models"},
-    {"token_burst", SP_KIND_NUMBER, SP_LATER, AT(struct sp_limit_config, token_burst), .min = 1, .max = AMOUNT_MAX,
-     .about = "how many at once; left out: one minute's worth"},
-    {"concurrency", SP_KIND_NUMBER, SP_LATER, AT(struct sp_limit_config, concurrency), .min = 1, .max = 1000000,
-     .about = "requests at one time"},
-    {"mode", SP_KIND_CHOICE, 0, "strict", AT(struct sp_limit_config, mode), .choices = limit_modes,
-     .about = "strict asks the shared store for every request; leased, which takes tokens ahead, is not yet supported with redis"},
+    {"tokens", SP_KIND_RATE, 0, AT(struct sp_limit_config, tokens), .min = 1, .max = (int64_t)SP_AMOUNT_MAX,
+     .about =
+         "how many tokens of language models, of prompts and answers together: reserved before a request is forwarded, settled by what "
+         "its answer says it used"},
+    {"token_burst", SP_KIND_NUMBER, 0, AT(struct sp_limit_config, token_burst), .min = 1, .max = (int64_t)SP_AMOUNT_MAX,
+     .about = "how many at once; a request that may need more is refused for good; left out: one minute's worth, at least 1"},
+    {"concurrency", SP_KIND_NUMBER, 0, AT(struct sp_limit_config, concurrency), .min = 1, .max = 1000000, .about = "requests at one time"},
+    {"mode", SP_KIND_CHOICE, 0, "leased", AT(struct sp_limit_config, mode), .choices = limit_modes,
+     .about = "how gateways share one Redis. strict: it is asked about every request. leased: what 100 ms need is taken from it ahead, and "
+              "requests are decided on this machine; no more is admitted than with strict, a little less where many gateways share; where "
+              "the burst is less than what 200 ms of the rate bring, it is strict. Without redis both are the same: shared memory decides "
+              "about every request, exactly"},
     {"on_outage", SP_KIND_CHOICE, 0, "share", AT(struct sp_limit_config, on_outage), .choices = outages,
      .about = "while Redis is away: keep to this gateway's share, admit all, or refuse all"},
     {"shadow", SP_KIND_BOOL, 0, "false", AT(struct sp_limit_config, shadow),
@@ -300,8 +311,10 @@ static const struct sp_field outlier_fields[] = {
 static const struct sp_record outlier = RECORD(outlier_fields, struct sp_pool_config, .name = "outlier");
 
 static const struct sp_field queue_fields[] = {
-    {"depth", SP_KIND_NUMBER, 0, "256", UNPLACED, .min = 1, .max = 100000, .about = "requests that may wait"},
-    {"timeout", SP_KIND_DURATION, 0, "10s", UNPLACED, .about = "how long one waits"},
+    {"depth", SP_KIND_NUMBER, 0, "256", AT(struct sp_pool_config, queue_depth), .min = 1, .max = 100000,
+     .about = "requests that may wait, per worker"},
+    {"timeout", SP_KIND_DURATION, 0, "10s", AT(struct sp_pool_config, queue_timeout_ms), .min = 10, .max = 60 * MINUTE_MS,
+     .about = "how long one waits"},
 };
 static const struct sp_record queue = RECORD(queue_fields, struct sp_pool_config, .name = "queue");
 
@@ -321,7 +334,8 @@ static const struct sp_field pool_fields[] = {
     {"outlier", SP_KIND_RECORD, 0, .at = 0, .record = &outlier, .about = "eject a server that keeps failing; left out: never"},
     {"retries", SP_KIND_NUMBER, 0, "1", AT(struct sp_pool_config, retries), .max = 10,
      .about = "only where nothing has been answered yet and the request may be repeated"},
-    {"queue", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &queue, .about = "where requests wait for a server"},
+    {"queue", SP_KIND_RECORD, 0, .at = 0, .record = &queue,
+     .about = "where requests wait while every server has as many as it may have (max_in_flight, connections); left out: none waits"},
     {"connect_timeout", SP_KIND_DURATION, 0, "2s", AT(struct sp_pool_config, connect_timeout_ms), .min = 10, .max = 5 * MINUTE_MS,
      .about = "to a server"},
     {"connections", SP_KIND_NUMBER, 0, "256", AT(struct sp_pool_config, connections), .min = 1, .max = 100000,
@@ -331,18 +345,21 @@ static const struct sp_field pool_fields[] = {
 static const struct sp_record pool = RECORD(pool_fields, struct sp_pool_config, .name = "pool");
 
 static const struct sp_field model_fields[] = {
-    {"pool", SP_KIND_TEXT, SP_REQUIRED, UNPLACED, .about = "who serves it"},
-    {"as", SP_KIND_TEXT, 0, UNPLACED, .about = "what the pool calls it"},
-    {"fallback", SP_KIND_TEXTS, 0, UNPLACED, .about = "models to try where this one cannot be had"},
+    {"pool", SP_KIND_POOL, SP_REQUIRED, AT(struct sp_model_config, pool), .about = "who serves it"},
+    {"as", SP_KIND_TEXT, 0, AT(struct sp_model_config, as), .check = sp_check_model_alias,
+     .about = "what the pool calls it; left out: the name itself"},
+    {"fallback", SP_KIND_MODELS, 0, "[]", AT(struct sp_model_config, fallback), COUNT(struct sp_model_config, n_fallback),
+     .max = SP_FALLBACKS_MAX, .about = "models to ask instead, in this order, where its pool cannot take the request"},
+    {"slot", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_model_config, slot), .max = SP_MODELS_MAX - 1},
 };
-static const struct sp_record model = RECORD(model_fields, struct sp_config, .name = "model");
+static const struct sp_record model = RECORD(model_fields, struct sp_model_config, .name = "model", .finish = sp_finish_model);
 
 /* ---- routes ---- */
 
 static const struct sp_choice authentications[] = {NOW("none", SP_AUTHENTICATE_NONE), NOW("jwt", SP_AUTHENTICATE_JWT),
                                                    NOW("api_key", SP_AUTHENTICATE_API_KEY),
                                                    NOW("client_certificate", SP_AUTHENTICATE_CERTIFICATE), END};
-static const struct sp_choice model_sources[] = {NOW("none", 0), LATER("body", 1), END};
+static const struct sp_choice model_sources[] = {NOW("none", 0), NOW("body", 1), END};
 
 static const struct sp_field timeouts_fields[] = {
     {"first_byte", SP_KIND_DURATION, 0, "60s", AT(struct sp_route_config, first_byte_timeout_ms), .min = 10, .max = DAY_MS,
@@ -353,8 +370,10 @@ static const struct sp_field timeouts_fields[] = {
 static const struct sp_record timeouts = RECORD(timeouts_fields, struct sp_route_config, .name = "timeouts");
 
 static const struct sp_field max_tokens_fields[] = {
-    {"default", SP_KIND_NUMBER, 0, "1024", UNPLACED, .min = 1, .about = "reserved when the client names none"},
-    {"cap", SP_KIND_NUMBER, 0, "8192", UNPLACED, .min = 1, .about = "a request for more is refused"},
+    {"default", SP_KIND_NUMBER, 0, "1024", AT(struct sp_route_config, max_tokens_default), .min = 1, .max = TOKENS_MAX,
+     .about = "reserved when the client names none, and always where models is none"},
+    {"cap", SP_KIND_NUMBER, 0, AT(struct sp_route_config, max_tokens_cap), .min = 1, .max = TOKENS_MAX,
+     .about = "with models: body: a request for more is refused; left out: none is"},
 };
 static const struct sp_record max_tokens = RECORD(max_tokens_fields, struct sp_route_config, .name = "max_tokens");
 
@@ -395,14 +414,19 @@ static const struct sp_field route_fields[] = {
      .about = "the caller must have all of these"},
     {"limits", SP_KIND_LIMITS, 0, "[]", AT(struct sp_route_config, limits), COUNT(struct sp_route_config, n_limits),
      .max = SP_REQUEST_LIMITS_MAX, .about = "besides those of the caller's roles"},
-    {"models", SP_KIND_CHOICE, 0, "none", UNPLACED, .choices = model_sources, .about = "body: route by the JSON body's model"},
-    {"pool", SP_KIND_POOL, SP_REQUIRED, AT(struct sp_route_config, pool), .about = "who answers"},
+    {"models", SP_KIND_CHOICE, 0, "none", AT(struct sp_route_config, models_in_body), .choices = model_sources,
+     .about =
+         "body: the body's model says which of `models` is asked, if the caller's roles permit it; none: it is not looked at, and what "
+         "roles say of models does not bind here"},
+    {"pool", SP_KIND_POOL, 0, AT(struct sp_route_config, pool),
+     .about = "who answers where no model decides; required unless models: body is said"},
     {"max_body", SP_KIND_SIZE, 0, "8MiB", AT(struct sp_route_config, max_body), .max = MIB << 12, .about = "of a request"},
     {"strip_prefix", SP_KIND_TEXT, 0, "", AT(struct sp_route_config, strip_prefix), .check = sp_check_strip_prefix,
      .about = "taken off the path before forwarding"},
     {"websocket", SP_KIND_BOOL, SP_DEFAULT_ONLY, "false", UNPLACED, .about = "let connections be upgraded"},
     {"timeouts", SP_KIND_RECORD, SP_FILLED, .at = 0, .record = &timeouts, .about = "how long an answer may take"},
-    {"max_tokens", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &max_tokens, .about = "bounds for the answer's length"},
+    {"max_tokens", SP_KIND_RECORD, SP_FILLED, .at = 0, .record = &max_tokens,
+     .about = "how long an answer may be, in tokens of language models"},
     {"request_headers", SP_KIND_RECORD, SP_FILLED, AT(struct sp_route_config, request_headers), .record = &request_headers,
      .about = "what the server gets"},
     {"response_headers", SP_KIND_RECORD, SP_FILLED, AT(struct sp_route_config, response_headers), .record = &response_headers,
@@ -471,18 +495,21 @@ static const struct sp_field config_fields[] = {
      .check = sp_check_role_name, .about = "what callers may use; a caller has the union of its roles"},
     {"pools", SP_KIND_MAP, SP_REQUIRED, AT(struct sp_config, pools), COUNT(struct sp_config, n_pools), .min = 1, .max = SP_POOLS_MAX,
      .record = &pool, .check = sp_check_name, .about = "model servers"},
-    {"models", SP_KIND_MAP, SP_LATER, UNPLACED, .record = &model, .about = "names that clients use, and what the pool is asked for"},
+    {"models", SP_KIND_MAP, SP_FILLED, AT(struct sp_config, models), COUNT(struct sp_config, n_models), .max = SP_MODELS_MAX,
+     .record = &model, .check = sp_check_model_name,
+     .about = "names that clients use, and who is asked for what then; for routes with models: body"},
     {"routes", SP_KIND_LIST, SP_REQUIRED, AT(struct sp_config, routes), COUNT(struct sp_config, n_routes), .min = 1, .max = SP_ROUTES_MAX,
      .record = &route, .about = "which requests go where; the first that matches wins"},
     {"admin", SP_KIND_RECORD, SP_FILLED, AT(struct sp_config, admin), .record = &admin, .about = "for operators"},
     {"logs", SP_KIND_RECORD, SP_FILLED, AT(struct sp_config, logs), .record = &logs, .about = "what is written where"},
     {"tracing", SP_KIND_RECORD, SP_LATER, UNPLACED, .record = &tracing, .about = "OpenTelemetry"},
     {"generation", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_config, generation), .max = INT64_MAX},
+    {"loaded", SP_KIND_NUMBER, SP_HIDDEN | SP_REQUIRED, AT(struct sp_config, loaded_wall_ms), .max = INT64_MAX},
     {"path", SP_KIND_TEXT, SP_HIDDEN | SP_REQUIRED, AT(struct sp_config, path)},
     {"api_key_list", SP_KIND_LIST, SP_HIDDEN, AT(struct sp_config, api_keys), COUNT(struct sp_config, n_api_keys), .max = SP_API_KEYS_MAX,
      .record = &sp_key_record},
 };
-const struct sp_record sp_config_record = RECORD(config_fields, struct sp_config, .name = "configuration");
+const struct sp_record sp_config_record = RECORD(config_fields, struct sp_config, .name = "configuration", .finish = sp_finish_config);
 
 /* ---- Asking the table ---- */
 

@@ -29,7 +29,9 @@ enum sp_kind {
     SP_KIND_TEXTS,   /* → struct sp_texts */
     SP_KIND_CIDRS,   /* → struct sp_cidrs */
     SP_KIND_CHOICES, /* → uint32_t, the values or'ed; with SP_TEXTUAL struct sp_texts */
+    SP_KIND_NODES,   /* host:port → struct sp_redis_nodes */
     SP_KIND_LIMITS,  /* names of limits → unsigned * indices, count at count_at */
+    SP_KIND_MODELS,  /* names of models, likewise */
     SP_KIND_ROLES,   /* names of roles → uint64_t mask */
     /* Made of fields: */
     SP_KIND_RECORD,   /* mapping → struct in place; where it is left out: its defaults when SP_FILLED, else zero */
@@ -58,6 +60,7 @@ enum sp_field_flag {
     SP_CREDENTIAL = 4096, /* a FILE of that name in $CREDENTIALS_DIRECTORY (systemd.exec(5)), not a path */
 };
 
+#define SP_AMOUNT_MAX UINT64_C(1000000000000) /* of a rate or a burst */
 #define SP_NOWHERE UINT32_MAX /* no member: the value only has to be right */
 
 struct sp_choice {
@@ -106,17 +109,21 @@ bool sp_kind_is_list(enum sp_kind kind); /* of scalars */
 json_t *sp_field_default(const struct sp_field *field);
 
 /* derive.c: what follows from other members */
+int sp_finish_config(struct sp_vault *vault, void *config);
 int sp_finish_redis(struct sp_vault *vault, void *redis);
 int sp_finish_limit(struct sp_vault *vault, void *limit);
 int sp_finish_server(struct sp_vault *vault, void *server);
+int sp_finish_model(struct sp_vault *vault, void *model);
 int sp_finish_route(struct sp_vault *vault, void *route);
 int sp_finish_key(struct sp_vault *vault, void *key);
 int sp_finish_issuer(struct sp_vault *vault, void *issuer);
 
 /* syntax.c: forms of text */
-sp_check_text sp_check_name, sp_check_role_name, sp_check_not_empty, sp_check_listen_address, sp_check_metrics_address, sp_check_redis_url,
-    sp_check_server_url, sp_check_server_name, sp_check_claim_path, sp_check_header_value, sp_check_request_allow, sp_check_request_set, sp_check_response_allow,
-    sp_check_response_set, sp_check_credential_header, sp_check_host_pattern, sp_check_route_path, sp_check_strip_prefix, sp_check_method,
-    sp_check_probe_path, sp_check_jwks, sp_check_issuer_name, sp_check_key_set, sp_check_shared_secret, sp_check_plain_name, sp_check_label, sp_check_credential_name; /* the last is for files.c: the document holds the path */
+sp_check_text sp_check_name, sp_check_role_name, sp_check_not_empty, sp_check_listen_address, sp_check_metrics_address,
+    sp_check_redis_url, sp_check_redis_node, sp_check_redis_prefix, sp_check_model_name, sp_check_model_alias, sp_check_model_pattern,
+    sp_check_server_url, sp_check_server_name, sp_check_claim_path, sp_check_header_value, sp_check_request_allow, sp_check_request_set,
+    sp_check_response_allow, sp_check_response_set, sp_check_credential_header, sp_check_host_pattern, sp_check_route_path,
+    sp_check_strip_prefix, sp_check_method, sp_check_probe_path, sp_check_jwks, sp_check_issuer_name, sp_check_key_set,
+    sp_check_shared_secret, sp_check_plain_name, sp_check_label, sp_check_credential_name; /* the last is for files.c: the document holds the path */
 
 #endif

@@ -144,6 +144,22 @@ static int read_cidr(struct sp_vault *vault, const struct sp_field *field, const
     return 0;
 }
 
+static int read_node(struct sp_vault *vault, const struct sp_field *field, const json_t *value, void *into) {
+    struct sp_span host;
+    bool bracketed;
+    struct sp_redis_node node;
+    if (!json_is_string(value) || field->check(sp_json_span(value)))
+        return -EINVAL;
+    int failed = sp_split_host_port(sp_json_span(value), &host, &bracketed, &node.port);
+    if (failed || !into)
+        return failed;
+    node.host = sp_vault_text(vault, host);
+    if (!node.host)
+        return -ENOMEM;
+    *(struct sp_redis_node *)into = node;
+    return 0;
+}
+
 int sp_scalar_read(struct sp_vault *vault, const struct sp_field *field, const json_t *value, void *into) {
     typedef int read_scalar(struct sp_vault *, const struct sp_field *, const json_t *, void *);
     static read_scalar *const read[] = {
@@ -153,7 +169,7 @@ int sp_scalar_read(struct sp_vault *vault, const struct sp_field *field, const j
         [SP_KIND_TIME] = read_time,         [SP_KIND_HEX] = read_hex,           [SP_KIND_ID] = read_id,
         [SP_KIND_CHOICE] = read_choice,     [SP_KIND_POOL] = read_text,         [SP_KIND_TEXTS] = read_text,
         [SP_KIND_CIDRS] = read_cidr,        [SP_KIND_CHOICES] = read_choice,    [SP_KIND_LIMITS] = read_text,
-        [SP_KIND_ROLES] = read_text,
+        [SP_KIND_ROLES] = read_text,        [SP_KIND_NODES] = read_node,        [SP_KIND_MODELS] = read_text,
     };
     return field->kind < SP_COUNT(read) ? read[field->kind](vault, field, value, into) : -EINVAL;
 }
@@ -164,6 +180,8 @@ const char *sp_kind_refers_to(enum sp_kind kind) {
     switch (kind) {
     case SP_KIND_LIMITS:
         return "limits";
+    case SP_KIND_MODELS:
+        return "models";
     case SP_KIND_ROLES:
         return "roles";
     case SP_KIND_POOL:
@@ -194,14 +212,15 @@ static int read_pool(const struct sp_decoding *decoding, const json_t *value, vo
     return 0;
 }
 
-static int read_limits(const struct sp_decoding *decoding, const struct sp_field *field, const json_t *value, void *into) {
+/* The places of limits or models among all of them. */
+static int read_indices(const struct sp_decoding *decoding, const struct sp_field *field, const json_t *value, void *into) {
     size_t count = json_array_size(value);
     unsigned *indices = sp_vault_array(decoding->vault, count, sizeof *indices);
     if (!indices)
         return -ENOMEM;
     for (size_t i = 0; i < count; i++) {
         size_t index;
-        if (!sp_name_index(decoding->root, "limits", json_string_value(json_array_get(value, i)), &index))
+        if (!sp_name_index(decoding->root, sp_kind_refers_to(field->kind), json_string_value(json_array_get(value, i)), &index))
             return -EINVAL;
         indices[i] = (unsigned)index;
     }
@@ -252,6 +271,20 @@ static int read_cidrs(struct sp_vault *vault, const struct sp_field *field, cons
     return 0;
 }
 
+static int read_nodes(struct sp_vault *vault, const struct sp_field *field, const json_t *value, struct sp_redis_nodes *into) {
+    struct sp_redis_nodes nodes = {.count = json_array_size(value)};
+    nodes.item = sp_vault_array(vault, nodes.count, sizeof *nodes.item);
+    if (!nodes.item)
+        return -ENOMEM;
+    for (size_t i = 0; i < nodes.count; i++) {
+        int failed = read_node(vault, field, json_array_get(value, i), &nodes.item[i]);
+        if (failed)
+            return failed;
+    }
+    *into = nodes;
+    return 0;
+}
+
 static int read_choices(struct sp_vault *vault, const struct sp_field *field, const json_t *value, void *into) {
     uint32_t bits = 0;
     for (size_t i = 0; i < json_array_size(value); i++) {
@@ -277,8 +310,11 @@ static int read_list(const struct sp_decoding *decoding, const struct sp_field *
         return read_cidrs(decoding->vault, field, value, into);
     case SP_KIND_CHOICES:
         return read_choices(decoding->vault, field, value, into);
+    case SP_KIND_NODES:
+        return read_nodes(decoding->vault, field, value, into);
     case SP_KIND_LIMITS:
-        return read_limits(decoding, field, value, into);
+    case SP_KIND_MODELS:
+        return read_indices(decoding, field, value, into);
     default:
         return read_roles(decoding, value, into);
     }

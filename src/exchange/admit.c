@@ -31,11 +31,14 @@ static bool ask(struct sp_exchange *x) {
             return false;
     }
     x->limit.cost = 1;
+    x->limit.tokens = x->inspection.listing ? 0 : x->inspection.reserve;
+    x->limit.stays = true;
     x->limit.facts = (struct sp_limit_facts){
         .subject = x->principal->account,
         .tenant = x->principal->tenant,
         .key_id = x->principal->key_id,
         .route = sp_span_text(x->route->name),
+        .model = sp_span_text(x->model ? x->model->name : NULL),
     };
     memcpy(x->limit.facts.address, x->from->address.bytes, sizeof x->limit.facts.address);
     return true;
@@ -74,14 +77,30 @@ const char *sp_limit_sentence(struct sp_exchange *x, const char *format) {
     return n > 0 ? text : "A limit was reached.";
 }
 
+static enum sp_stage_answer never(struct sp_exchange *x) {
+    const struct sp_limit_decision *decision = &x->limit.decision;
+    if (decision->refused_kind != SP_LIMIT_TOKENS)
+        return sp_reply(x, 400, "never_within_limit", sp_limit_sentence(x, "The request costs more than the limit '%s' can ever hold."), "limit");
+    return sp_reply(x, 400, "never_within_limit",
+                    sp_sentence(x, "The request reserves %llu tokens (prompt and the longest answer asked for); the limit '%s' never holds more than %llu. "
+                                   "Shorten the prompt or ask for a shorter answer with max_tokens.",
+                                (unsigned long long)decision->asked, decision->refused_by->name, (unsigned long long)decision->most),
+                    "limit");
+}
+
 static enum sp_stage_answer decide(struct sp_exchange *x) {
     const struct sp_limit_decision *decision = &x->limit.decision;
     sp_count_decision(x);
     if (decision->admitted)
         return SP_STAGE_NEXT;
     if (decision->never)
-        return sp_reply(x, 400, "never_within_limit", sp_limit_sentence(x, "The request costs more than the limit '%s' can ever hold."), "limit");
-    return sp_reply(x, 429, "rate_limit_exceeded", sp_limit_sentence(x, "Rate limit reached: '%s'. Try again after the time in Retry-After."), "limit");
+        return never(x);
+    const char *format = "Rate limit reached: '%s'. Try again after the time in Retry-After.";
+    if (decision->refused_kind == SP_LIMIT_TOKENS)
+        format = "Rate limit on tokens reached: '%s'. Try again after the time in Retry-After.";
+    else if (decision->refused_kind == SP_LIMIT_CONCURRENCY)
+        format = "Too many requests at one time: '%s'. Try again when one of yours has ended.";
+    return sp_reply(x, 429, "rate_limit_exceeded", sp_limit_sentence(x, format), "limit");
 }
 
 enum sp_stage_answer sp_stage_admit(struct sp_exchange *x) {

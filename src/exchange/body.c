@@ -103,8 +103,85 @@ size_t sp_body_add(struct sp_exchange *x, struct sp_span bytes) {
     return taken;
 }
 
+/* One that is inspected is gathered whole; what bounds it is max_body and the budget. */
 bool sp_body_wants(const struct sp_exchange *x) {
-    return !x->body.complete && !x->body.waits_for_memory && sp_body_waiting(&x->body) < SP_BODY_WINDOW;
+    if (x->body.complete || x->body.waits_for_memory)
+        return false;
+    return x->body.gathered ? x->body.received <= x->route->max_body : sp_body_waiting(&x->body) < SP_BODY_WINDOW;
+}
+
+struct sp_span sp_body_unread(const struct sp_exchange *x, struct sp_body_mark *mark) {
+    const struct sp_body_block *block = mark->block ? mark->block : x->body.first;
+    while (block && mark->offset == block->used && block->next) {
+        block = block->next;
+        mark->offset = 0;
+    }
+    mark->block = block;
+    if (!block || mark->offset == block->used)
+        return sp_span(NULL, 0);
+    struct sp_span unread = sp_span(block->bytes + mark->offset, block->used - mark->offset);
+    mark->offset = block->used;
+    return unread;
+}
+
+bool sp_body_copy(const struct sp_exchange *x, uint64_t at, size_t len, char *out) {
+    const struct sp_body_block *block = x->body.first;
+    for (; block && at >= block->used; block = block->next)
+        at -= block->used;
+    for (; block && len > 0; block = block->next, at = 0) {
+        size_t here = sp_min(len, (size_t)(block->used - at));
+        memcpy(out, block->bytes + at, here);
+        out += here;
+        len -= here;
+    }
+    return len == 0;
+}
+
+/* Takes up to `len` bytes off the front of `block`. */
+static size_t behead(struct sp_body_block *block, uint64_t len) {
+    uint32_t here = (uint32_t)sp_min(len, (uint64_t)block->used);
+    block->used -= here;
+    memmove(block->bytes, block->bytes + here, block->used);
+    return here;
+}
+
+bool sp_body_splice(struct sp_exchange *x, uint64_t at, uint64_t len, struct sp_span text) {
+    struct sp_body *body = &x->body;
+    struct sp_body_block *block = body->first;
+    uint64_t offset = at, left = len;
+    while (block && offset > block->used) {
+        offset -= block->used;
+        block = block->next;
+    }
+    if (!block || body->sent)
+        return false;
+    uint32_t here = (uint32_t)sp_min(left, block->used - offset); /* of what goes, in this block */
+    size_t tail = block->used - (size_t)offset - here;
+    char *end = block->bytes + offset;
+    if ((size_t)offset + text.len + tail <= block->size) {
+        memmove(end + text.len, end + here, tail);
+        memcpy(end, text.at, text.len);
+        block->used = (uint32_t)((size_t)offset + text.len + tail);
+    } else {
+        /* No room: what follows in this block moves to one of its own, behind the text. */
+        struct sp_body_block *more = small_block(x, text.len + tail);
+        if (!more)
+            return false;
+        memcpy(more->bytes, text.at, text.len);
+        memcpy(more->bytes + text.len, end + here, tail);
+        more->used = more->size;
+        more->next = block->next;
+        block->next = more;
+        block->used = (uint32_t)offset;
+        if (body->last == block)
+            body->last = more;
+        block = more;
+    }
+    left -= here;
+    for (struct sp_body_block *next = block->next; next && left > 0; next = next->next)
+        left -= behead(next, left);
+    body->received = body->received - (len - left) + text.len;
+    return left == 0;
 }
 
 int sp_body_unsent(const struct sp_exchange *x, struct iovec *pieces, int max) {

@@ -4,6 +4,7 @@
 enum { PIPELINED_MAX = 4096 }; /* bytes of the next requests that are read while an answer is under way */
 
 enum {
+    READS_PER_TURN = 32,       /* of a body that is gathered: half a megabyte, then others have their turn */
     REQUESTS_PER_TURN = 16,    /* of one connection, answered without waiting: then others have their turn */
     SILENT_IN_DRAIN_MS = 1000, /* what who has just come, or was just answered, may take to say what he wants */
 };
@@ -240,7 +241,11 @@ static bool read_chunked_body(struct sp_client *client) {
 static void read_body(struct sp_client *client) {
     struct sp_exchange *x = client->exchange;
     bool moved = false;
-    while (client->exchange == x && !client->body_done && sp_body_wants(x)) {
+    for (int reads = 0; client->exchange == x && !client->body_done && sp_body_wants(x); reads++) {
+        if (reads == READS_PER_TURN) {
+            sp_client_resume_later(client);
+            break;
+        }
         bool buffered = sp_buffer_len(&client->in);
         if (!buffered && !sp_transport_readable(client->transport))
             break;

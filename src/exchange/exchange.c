@@ -1,6 +1,11 @@
 /* A request's whole life: the table of stages, and what runs it. */
 #include "private.h"
 
+enum {
+    MEMORY_WAIT_MS = 10000, /* for the budget of bodies, while holding some of it */
+    BODY_BYTES_PER_MS = 8,  /* 64 kbit/s: who sends a large body slower than that is too slow */
+};
+
 static const struct sp_stage {
     const char *name;
     enum sp_stage_answer (*run)(struct sp_exchange *x);
@@ -48,6 +53,7 @@ struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_
     x->more.run = run_more;
     x->timer.fire = time_out;
     x->reason = "ok";
+    x->tokens_in = x->tokens_out = -1;
     x->started_us = sp_loop_now_us(service->parts.loop);
     x->started_wall_ms = sp_wall_ms();
     x->progress_ms = sp_loop_now_ms(service->parts.loop);
@@ -133,6 +139,7 @@ void sp_exchange_end(struct sp_exchange *x, const char *reason) {
     sp_deferred_cancel(&x->more);
     for (size_t i = 0; i < SP_COUNT(last_stages); i++)
         last_stages[i](x);
+    sp_inspect_free(x);
     sp_body_free(x);
     sp_buffer_free(&x->up);
     sp_principal_unref(sp_take(x->principal));
@@ -149,8 +156,12 @@ static uint64_t next_time_out(const struct sp_exchange *x) {
     if (!x->route)
         return x->progress_ms + 60000;
     uint64_t total = x->started_us / 1000 + x->route->total_timeout_ms;
-    if (!x->forwarded_us && !x->body.complete) /* a first window that comes drop by drop is no progress */
-        return sp_min(total, x->started_us / 1000 + x->route->idle_timeout_ms);
+    if (x->ticket.tenant) /* it waits in a queue, which has a time-out of its own */
+        return total;
+    if (x->body.waits_for_memory && x->body.gathered) /* others wait for what this one has already */
+        return sp_min(total, x->progress_ms + MEMORY_WAIT_MS);
+    if (!x->forwarded_us && !x->backend && !x->body.complete) /* a body that comes drop by drop is no progress; a large one has its time */
+        return sp_min(total, x->started_us / 1000 + x->route->idle_timeout_ms + x->body.received / BODY_BYTES_PER_MS);
     bool waits_for_answer = x->forwarded_us && !x->answered && x->body.complete;
     uint64_t quiet = waits_for_answer ? sp_max(x->forwarded_us / 1000, x->progress_ms) + x->route->first_byte_timeout_ms
                                       : x->progress_ms + x->route->idle_timeout_ms;
@@ -174,6 +185,8 @@ static void time_out(struct sp_timer *timer) {
         x->reason = x->front->full(x) ? "client too slow" : "backend too slow";
         x->front->broken(x);
         sp_exchange_end(x, NULL);
+    } else if (x->ticket.tenant) {
+        sp_exchange_refuse(x, 503, "queue timed out"); /* before the queue's own time-out came the route's `total` */
     } else if (x->body.waits_for_memory) {
         sp_exchange_refuse(x, 503, "memory budget spent");
     } else if (!x->body.complete && (!x->backend || sp_body_wants(x))) { /* else the server does not take what the client would send */

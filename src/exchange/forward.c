@@ -11,8 +11,10 @@ static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
     const struct sp_http_fields *fields = &x->request.fields;
     for (unsigned i = 0; i < fields->count; i++) {
         const struct sp_http_field *field = &fields->item[i];
-        if (!sp_request_field_passes(x->route, field))
+        if (!sp_request_field_passes(x->route, x->target, field))
             continue;
+        if (field->id == SP_FIELD_ACCEPT_ENCODING && sp_tokens_wanted(x))
+            continue; /* its usage could not be read */
         int error = sp_http_write_field(out, field->name, field->value);
         if (error)
             return error;
@@ -40,7 +42,7 @@ static int write_our_fields(struct sp_exchange *x, struct sp_buffer *out) {
         error = sp_buffer_append_span(out, SP_SPAN("x-forwarded-proto: https\r\n"));
     if (!error && host)
         error = sp_http_write_field(out, SP_SPAN("x-forwarded-host"), host->value);
-    const struct sp_credential_config *credential = &x->route->pool->credential;
+    const struct sp_credential_config *credential = &x->target->credential;
     if (!error && credential->header && credential->value) {
         error = sp_buffer_append_span(out, sp_span_text(credential->header));
         if (!error)
@@ -60,7 +62,7 @@ static int write_framing(struct sp_exchange *x, struct sp_buffer *out) {
     x->chunked_up = x->request.framing == SP_FRAMING_CHUNKED && !x->body.complete;
     if (x->chunked_up)
         return sp_http_write_framing(out, SP_FRAMING_CHUNKED, 0);
-    if (x->request.framing == SP_FRAMING_CHUNKED)
+    if (x->request.framing != SP_FRAMING_NONE && x->body.complete) /* what was inspected may have been changed */
         return sp_http_write_framing(out, SP_FRAMING_LENGTH, x->body.received);
     bool expects_one = x->request.method == SP_HTTP_POST || x->request.method == SP_HTTP_PUT || x->request.method == SP_HTTP_PATCH;
     if (x->request.framing == SP_FRAMING_NONE && expects_one)
@@ -125,6 +127,7 @@ static ssize_t send_pieces(struct sp_exchange *x) {
     if ((size_t)sent > of_head)
         sp_body_sent(x, (size_t)sent - of_head);
     x->up_written += (size_t)sent;
+    x->server_saw = true;
     sp_exchange_progress(x);
     return sent;
 }
@@ -173,7 +176,7 @@ static bool may_try_again(struct sp_exchange *x, bool *ret_free) {
         return false;
     if (*ret_free)
         return true;
-    if (x->tries - x->retried_kept >= x->route->pool->retries)
+    if (x->tries - x->tries_before - x->retried_kept >= x->target->retries)
         return false;
     return x->up_written == 0 || is_idempotent(x->request.method) || sp_http_field(&x->request.fields, SP_FIELD_IDEMPOTENCY_KEY);
 }
@@ -198,11 +201,11 @@ enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, c
         }
         sp_backend_close(sp_take(x->backend), true);
     }
-    if (!again) {
-        if (x->answered) {
-            x->reason = reason;
-            return SP_STAGE_CLOSE;
-        }
+    if (!again && x->answered) {
+        x->reason = reason;
+        return SP_STAGE_CLOSE;
+    }
+    if (!again && !sp_models_fall_back(x)) {
         return sp_reply(x, status, NULL,
                         status == 504   ? "The model server did not answer in time."
                         : status == 503 ? "No model server is available. Try again."
@@ -211,7 +214,7 @@ enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, c
     }
     sp_service_count(x->service, SP_COUNTER_RETRIES, 1);
     x->tries++;
-    if (is_free) {
+    if (again && is_free) {
         x->retried_kept = true;
         x->tried = (struct sp_upstream_tried){.fresh_only = true};
     }
@@ -224,17 +227,80 @@ enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, c
     return SP_STAGE_NEXT;
 }
 
+/* ---- The queue, where every server is busy ---- */
+
+static void turn_has_come(struct sp_queue_ticket *ticket) { sp_exchange_run(SP_CONTAINER(ticket, struct sp_exchange, ticket)); }
+
+static void turn_never_comes(struct sp_queue_ticket *ticket, int why) {
+    struct sp_exchange *x = SP_CONTAINER(ticket, struct sp_exchange, ticket);
+    x->queue_refused = why;
+    sp_exchange_run(x);
+}
+
+/* The highest of the caller's roles. */
+static enum sp_priority priority_of(const struct sp_exchange *x) {
+    const struct sp_config *config = x->snapshot->config;
+    enum sp_priority priority = x->roles ? SP_PRIORITY_LOW : SP_PRIORITY_NORMAL;
+    for (uint64_t roles = x->roles; roles; roles &= roles - 1)
+        priority = sp_max(priority, config->roles[__builtin_ctzll(roles)].priority);
+    return priority;
+}
+
+static void make_ticket(struct sp_exchange *x) {
+    x->ticket.priority = priority_of(x);
+    x->ticket.who = sp_queue_who(x->service->parts.upstreams, x->principal->tenant, x->principal->account);
+    x->ticket.ready = turn_has_come;
+    x->ticket.refused = turn_never_comes;
+}
+
+static enum sp_stage_answer busy(struct sp_exchange *x, int why) {
+    uint64_t pace_ms = why == -ENOTSUP ? 1000 : sp_queue_pace_ms(x->service->parts.upstreams, x->target, x->ticket.priority);
+    x->retry_after_s = pace_ms / 1000 + (pace_ms % 1000 != 0);
+    if (why == -ETIMEDOUT)
+        return sp_reply(x, 503, "queue_timeout", "All model servers were busy for too long. Try again.", "queue timed out");
+    if (why == -EAGAIN)
+        return sp_reply(x, 503, "queue_full", "All model servers are busy, and too many requests wait for them. Try again.", "queue full");
+    return sp_reply(x, 503, "backend_busy", "All model servers are busy. Try again.", "backends busy");
+}
+
+/* One look for a server, or for a place in the queue before it. 0: x->backend, or it waits (x->ticket.tenant). */
+static int seek(struct sp_exchange *x) {
+    struct sp_upstreams *upstreams = x->service->parts.upstreams;
+    int error = x->queue_refused;
+    x->queue_refused = 0;
+    if (error)
+        return error;
+    x->backend = sp_upstream_take(upstreams, x->target, &x->tried, &x->ticket, backend_ready, x, &error);
+    if (x->backend)
+        return 0;
+    return error == -EBUSY ? sp_queue_enter(upstreams, x->target, &x->ticket) : error;
+}
+
+/* Every server of the pool is down or busy, not one alone out of reach. */
+static bool nobody_has_room(int error) {
+    return error == -EHOSTDOWN || error == -EAGAIN || error == -ENOTSUP || error == -ETIMEDOUT || error == -ENOENT;
+}
+
+/* NEXT: there is a connection. WAIT: for a turn. CLOSE: this server could not be connected to. */
 static enum sp_stage_answer take_backend(struct sp_exchange *x) {
-    int error = 0;
-    x->backend = sp_upstream_take(x->service->parts.upstreams, x->route->pool, &x->tried, backend_ready, x, &error);
-    if (!x->backend) {
-        if (error == -EHOSTDOWN)
-            return sp_reply(x, 503, "no_healthy_backend", "No model server is available. Try again.", "no healthy backend");
-        if (error == -EBUSY)
-            return sp_reply(x, 503, "backend_busy", "All model servers are busy. Try again.", "backends busy");
+    if (!x->ticket.ready)
+        make_ticket(x);
+    int error;
+    do
+        error = seek(x);
+    while (nobody_has_room(error) && sp_models_fall_back(x));
+    if (error == -EHOSTDOWN)
+        return sp_reply(x, 503, "no_healthy_backend", "No model server is available. Try again.", "no healthy backend");
+    if (nobody_has_room(error))
+        return busy(x, error);
+    if (error)
         return SP_STAGE_CLOSE; /* another server, if there is one: see below */
+    if (!x->backend) {
+        sp_exchange_watch(x);
+        return SP_STAGE_WAIT;
     }
-    x->pool = x->route->pool->name;
+    x->progress_ms = sp_loop_now_ms(sp_loop_of(x));
+    x->pool = x->target->name;
     x->server = sp_backend_server(x->backend)->url.text;
     x->connected = sp_backend_reused(x->backend);
     return SP_STAGE_NEXT;
@@ -251,12 +317,14 @@ static bool worth_a_connection(struct sp_exchange *x) {
 }
 
 enum sp_stage_answer sp_stage_forward(struct sp_exchange *x) {
+    if (x->inspection.listing)
+        return sp_models_list(x);
     if (!worth_a_connection(x))
         return SP_STAGE_WAIT;
     for (;;) {
         if (!x->backend) {
             enum sp_stage_answer taken = take_backend(x);
-            if (taken == SP_STAGE_REPLY)
+            if (taken == SP_STAGE_REPLY || taken == SP_STAGE_WAIT)
                 return taken;
             if (taken == SP_STAGE_CLOSE) {
                 if (sp_forward_failed(x, 502, "backend unreachable") == SP_STAGE_NEXT)

@@ -95,12 +95,12 @@ static bool replaced(const struct sp_headers_config *config, struct sp_span name
     return false;
 }
 
-bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_http_field *field) {
+bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_pool_config *pool, const struct sp_http_field *field) {
     if (field->hop_by_hop || never[field->id])
         return false;
     if (replaced(&route->request_headers, field->name))
         return false;
-    const char *credential = route->pool->credential.header;
+    const char *credential = pool->credential.header;
     if (credential && sp_span_eq_nocase(sp_span_text(credential), field->name))
         return false;
     return request_passes[field->id] || (field->id == SP_FIELD_OTHER && among(request_names, SP_COUNT(request_names), field->name)) ||

@@ -32,7 +32,7 @@ static enum sp_stage_answer tell(struct sp_exchange *x) {
     if (x->refusal.reason) {
         /* For the log; the client learns nothing of a limit that did not refuse it. */
         x->limited = decision->shadow_refused != NULL;
-        decision->shown = NULL;
+        memset(decision->shown, 0, sizeof decision->shown);
         return sp_reply_unauthorized(x, &x->refusal);
     }
     if (x->from->known) {

@@ -4,6 +4,8 @@
 
 #include <sallyport/exchange.h>
 #include <sallyport/http.h>
+#include <sallyport/json.h>
+#include <sallyport/usage.h>
 
 enum {
     SP_SCRATCH_SIZE = 32 * 1024,        /* one read */
@@ -23,7 +25,10 @@ struct sp_client;
 struct sp_service {
     struct sp_service_parts parts;
     struct sp_snapshot *snapshot;
-    struct sp_pool exchanges, clients, blocks;
+    struct sp_pool exchanges, clients, blocks, scans;
+    struct sp_usage_reader *readers[64]; /* spare ones */
+    unsigned n_readers;
+    struct sp_hash_key scan_key; /* for telling duplicate members */
     size_t clients_peak;           /* the most at once since memory was last given back */
     struct sp_deferred give_back;
     struct sp_list client_list;
@@ -99,6 +104,7 @@ struct sp_body {
     uint32_t at_offset;
     uint64_t received, sent;
     bool complete;
+    bool gathered;                 /* all of it is wanted before any is sent: it is inspected */
     bool kept;                     /* everything from the first byte is still here: it can be sent again */
     bool waits_for_memory;
     struct sp_list waiter;
@@ -116,6 +122,15 @@ void sp_body_sent(struct sp_exchange *x, size_t n);
 void sp_body_rewind(struct sp_exchange *x);  /* only while kept */
 void sp_body_let_go(struct sp_exchange *x);  /* no second try any more: what was sent is freed */
 void sp_body_free(struct sp_exchange *x);
+/* Reading what has come, piece by piece, each once; and changing a whole body of which nothing was sent yet. */
+struct sp_body_mark {
+    const struct sp_body_block *block;
+    uint32_t offset;
+};
+struct sp_span sp_body_unread(const struct sp_exchange *x, struct sp_body_mark *mark); /* empty: nothing more has come */
+bool sp_body_copy(const struct sp_exchange *x, uint64_t at, size_t len, char *out);    /* false: it has not so much */
+/* Puts `text` in the place of len bytes. false: no memory, or not so many bytes; the body is then not to be sent. */
+bool sp_body_splice(struct sp_exchange *x, uint64_t at, uint64_t len, struct sp_span text);
 
 /* ---- The exchange ---- */
 enum sp_stage_answer {
@@ -130,6 +145,22 @@ struct sp_refusal {
     const char *message, *challenge, *reason;
 };
 enum sp_login { SP_LOGIN_UNDECIDED, SP_LOGIN_PENDING, SP_LOGIN_DECIDED };
+
+/* What inspect found. Spans are the arena's. */
+enum sp_inspecting { SP_INSPECT_NOT_BEGUN, SP_INSPECT_JSON, SP_INSPECT_MULTIPART, SP_INSPECT_DONE };
+struct sp_inspection {
+    enum sp_inspecting state;
+    void *scan;                    /* while a body is scanned */
+    struct sp_body_mark mark;
+    struct sp_span model;          /* as the client named it; empty: it named none */
+    struct sp_json_place model_at, insert_at, stream_options_at; /* in the body as it is now */
+    bool is_json, stream, include_usage;
+    bool listing;                  /* it asks which models there are; list_of: about this one alone */
+    struct sp_span list_of;
+    bool withhold;                 /* the usage event that comes was not the client's wish */
+    uint64_t prompt;               /* estimate, tokens */
+    uint64_t reserve;              /* prompt and answer together */
+};
 
 struct sp_exchange {
     struct sp_list node; /* in service->exchange_list */
@@ -153,6 +184,17 @@ struct sp_exchange {
     uint64_t roles;
     enum sp_login login;                  /* whether limits of logins have spoken; until then `limit` is theirs */
     struct sp_refusal refusal;            /* of the login; reason NULL: it was good */
+    struct sp_inspection inspection;      /* inspect */
+    const struct sp_model_config *model;  /* asked for now: the client's, or one it falls back to; NULL: no model decides */
+    const struct sp_pool_config *target;  /* whose servers are asked: the model's pool, else the route's */
+    unsigned fallbacks;                   /* how many were tried */
+    unsigned tries_before;                /* of `tries`, with models before this one */
+    bool server_saw;                      /* a server took bytes of the request, in whichever try */
+
+    struct sp_usage_reader *usage;        /* relay: NULL: the answer's usage is not read */
+    bool tokens_estimated;                /* settle: what it cost was not said by the answer */
+    int64_t tokens_in, tokens_out;        /* -1: not known */
+
     bool limited;                         /* admit: limit.decision holds */
     bool limit_pending;
     struct sp_limit_request limit;
@@ -160,6 +202,9 @@ struct sp_exchange {
 
     struct sp_backend *backend;           /* forward */
     struct sp_upstream_tried tried;
+    struct sp_queue_ticket ticket;        /* its place in the queue, where it has to wait for a server */
+    uint64_t retry_after_s;               /* with 503; 0: a second */
+    int queue_refused;                    /* -errno: it waits no longer; 0: nothing of the kind */
     struct sp_buffer up;                  /* bytes for the backend besides the body: head, chunk framing */
     unsigned tries;                       /* servers asked after the first */
     bool connected, request_sent, chunk_end_sent, chunked_up;
@@ -172,6 +217,7 @@ struct sp_exchange {
     unsigned interim_answers;             /* 1xx */
     bool answer_begun;                    /* a byte came from the backend in this try */
     bool answered;                        /* a head went to the client */
+    unsigned told_status;                 /* by the server; 0: none */
     bool answer_whole;
     bool backend_keeps;
 
@@ -207,6 +253,8 @@ enum sp_stage_answer sp_stage_route(struct sp_exchange *x);
 enum sp_stage_answer sp_stage_authenticate(struct sp_exchange *x);
 enum sp_stage_answer sp_stage_authorize(struct sp_exchange *x);
 enum sp_stage_answer sp_stage_inspect(struct sp_exchange *x);
+size_t sp_inspect_scan_size(void);
+void sp_inspect_free(struct sp_exchange *x); /* the scan, should one be under way */
 enum sp_stage_answer sp_stage_admit(struct sp_exchange *x);
 enum sp_stage_answer sp_stage_forward(struct sp_exchange *x);
 enum sp_stage_answer sp_stage_relay(struct sp_exchange *x);
@@ -217,6 +265,21 @@ void sp_stage_log(struct sp_exchange *x);
 enum sp_stage_answer sp_forward_pump(struct sp_exchange *x);
 /* This try has failed: NEXT when another one has begun (stage forward again), else the answer of ours. */
 enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, const char *reason);
+
+/* models.c */
+enum sp_stage_answer sp_models_choose(struct sp_exchange *x); /* by inspection.model; NEXT: x->model and x->target are set, the body says `as` */
+enum sp_stage_answer sp_models_list(struct sp_exchange *x);   /* answers GET /v1/models */
+bool sp_models_listing(struct sp_exchange *x);                /* is it that? */
+/* Another model in the place of one whose pool cannot take the request: true: x->model, x->target and the body are changed. */
+bool sp_models_fall_back(struct sp_exchange *x);
+
+/* tokens.c: what a request may cost and did cost in tokens of language models. */
+enum sp_stage_answer sp_tokens_reserve(struct sp_exchange *x, const struct sp_ask *ask); /* ask NULL: the body was not looked at */
+void sp_tokens_answer_begins(struct sp_exchange *x, const struct sp_http_response *response);
+struct sp_span sp_tokens_read(struct sp_exchange *x, struct sp_span *input); /* what of it the client gets now; call while input is left */
+struct sp_span sp_tokens_answer_ends(struct sp_exchange *x);                 /* what was held back until now */
+bool sp_tokens_wanted(const struct sp_exchange *x);                          /* does anybody want to know what the answer takes? */
+uint64_t sp_tokens_used(struct sp_exchange *x);                              /* for settlement; sets tokens_in, tokens_out, tokens_estimated */
 
 /* login.c, for authenticate. Whether a login was good is told only once the limits that count refused ones have agreed. */
 enum sp_stage_answer sp_login_refused(struct sp_exchange *x, const struct sp_refusal *refusal);
@@ -229,6 +292,10 @@ void sp_exchange_cut(struct sp_exchange *x); /* its API key was revoked, at once
 void sp_count_decision(struct sp_exchange *x);
 const char *sp_limit_sentence(struct sp_exchange *x, const char *format);
 
+/* A sentence made for this exchange: in its arena; without memory the format itself. */
+const char *sp_sentence(struct sp_exchange *x, const char *format, ...) SP_PRINTF(2, 3);
+/* A whole answer of ours. */
+enum sp_stage_answer sp_reply_json(struct sp_exchange *x, unsigned status, struct sp_span body);
 /* An answer of ours in the shape the path's clients expect. code is for programs, message for people; both constant or in x's arena. */
 enum sp_stage_answer sp_reply(struct sp_exchange *x, unsigned status, const char *code, const char *message, const char *reason);
 /* The same with one more field, e.g. WWW-Authenticate. */
@@ -244,7 +311,7 @@ void sp_question_leave(struct sp_exchange *x); /* harmless when it does not wait
 void sp_questions_free(struct sp_service *service);
 
 /* headers.c: what passes. */
-bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_http_field *field);
+bool sp_request_field_passes(const struct sp_route_config *route, const struct sp_pool_config *pool, const struct sp_http_field *field);
 bool sp_response_field_passes(const struct sp_route_config *route, const struct sp_http_field *field);
 
 /* client.c */

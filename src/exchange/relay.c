@@ -36,8 +36,10 @@ static void pass_head(struct sp_exchange *x, const struct sp_http_response *resp
     const struct sp_headers_config *config = &x->route->response_headers;
     for (size_t i = 0; i < config->n_set; i++)
         sp_answer_add(&answer, sp_span_text(config->set[i].name), sp_span_text(config->set[i].value));
+    if (x->usage && x->inspection.withhold)
+        answer.has_length = false; /* what is passed on is shorter */
     sp_answer_common(x, &answer);
-    x->status = response->status;
+    x->status = x->told_status = response->status;
     x->answered = true;
     x->front->head(x, &answer);
 }
@@ -72,9 +74,23 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
     x->answer_whole = response.framing == SP_FRAMING_NONE;
     if (x->answer_whole && input->len)
         x->backend_keeps = false; /* it says more than was asked */
+    sp_tokens_answer_begins(x, &response);
     sp_backend_report(x->backend, response.status != 502 && response.status != 503 && response.status != 504);
     pass_head(x, &response);
     return SP_STAGE_NEXT;
+}
+
+/* To the client, read on the way where somebody wants to know what the answer took. */
+static void pass_body(struct sp_exchange *x, struct sp_span payload) {
+    if (!x->usage) {
+        x->front->body(x, payload);
+        return;
+    }
+    while (payload.len && !x->ended) {
+        struct sp_span pass = sp_tokens_read(x, &payload);
+        if (pass.len)
+            x->front->body(x, pass);
+    }
 }
 
 /* Body bytes off *input to the client. */
@@ -88,7 +104,7 @@ static enum sp_stage_answer take_body(struct sp_exchange *x, struct sp_span *inp
         if (x->answer_whole && input->len)
             x->backend_keeps = false; /* it says more than was asked; decided before the client's end can end all of this */
         if (payload.len)
-            x->front->body(x, payload);
+            pass_body(x, payload);
     }
     return SP_STAGE_NEXT;
 }
@@ -202,8 +218,12 @@ enum sp_stage_answer sp_stage_relay(struct sp_exchange *x) {
             return answer == SP_STAGE_NEXT ? again(x) : answer;
         if (answer != SP_STAGE_WAIT)
             return answer;
-        if (x->answer_whole)
-            return SP_STAGE_NEXT;
+        if (x->answer_whole) {
+            struct sp_span held = sp_tokens_answer_ends(x);
+            if (held.len)
+                x->front->body(x, held);
+            return x->ended ? SP_STAGE_WAIT : SP_STAGE_NEXT;
+        }
         x->front->flush(x);
         if (x->ended)
             return SP_STAGE_WAIT;

@@ -45,40 +45,67 @@ static void put(char **at, struct sp_span text) {
 
 static uint64_t seconds_up(uint64_t ms) { return ms / 1000 + (ms % 1000 != 0); }
 
+/* x-ratelimit-{limit,remaining,reset}-{requests,tokens} */
+static void add_openai_fields(struct sp_answer *answer, const struct sp_limit_view *view, enum sp_limit_kind kind, char **at) {
+    static const struct sp_span names[2][3] = {
+        {SP_SPAN("x-ratelimit-limit-requests"), SP_SPAN("x-ratelimit-remaining-requests"), SP_SPAN("x-ratelimit-reset-requests")},
+        {SP_SPAN("x-ratelimit-limit-tokens"), SP_SPAN("x-ratelimit-remaining-tokens"), SP_SPAN("x-ratelimit-reset-tokens")},
+    };
+    sp_answer_add(answer, names[kind][0], number(at, view->burst));
+    sp_answer_add(answer, names[kind][1], number(at, view->remaining));
+    char *start = *at;
+    *at += go_duration(view->reset_ms, *at, 64);
+    sp_answer_add(answer, names[kind][2], sp_span(start, (size_t)(*at - start)));
+}
+
+/* An item of a list: "name" or "name-tokens", and two parameters. */
+static void put_item(char **at, bool first, const struct sp_limit_view *view, enum sp_limit_kind kind, const char letters[2], uint64_t one,
+                     uint64_t other) {
+    put(at, first ? SP_SPAN("\"") : SP_SPAN(", \""));
+    put(at, sp_span_text(view->limit->name));
+    put(at, kind == SP_LIMIT_TOKENS ? SP_SPAN("-tokens\";") : SP_SPAN("\";"));
+    put(at, sp_span(&letters[0], 1));
+    put(at, SP_SPAN("="));
+    (void)number(at, one);
+    put(at, SP_SPAN(";"));
+    put(at, sp_span(&letters[1], 1));
+    put(at, SP_SPAN("="));
+    (void)number(at, other);
+}
+
+static void add_ietf_fields(struct sp_answer *answer, const struct sp_limit_view shown[2], char **at) {
+    char *start = *at;
+    for (unsigned kind = 0; kind < 2; kind++)
+        if (shown[kind].limit)
+            put_item(at, *at == start, &shown[kind], kind, "rt", shown[kind].remaining, seconds_up(shown[kind].reset_ms));
+    sp_answer_add(answer, SP_SPAN("ratelimit"), sp_span(start, (size_t)(*at - start)));
+    start = *at;
+    for (unsigned kind = 0; kind < 2; kind++) {
+        if (!shown[kind].limit)
+            continue;
+        const struct sp_rate *rate = kind == SP_LIMIT_TOKENS ? &shown[kind].limit->tokens : &shown[kind].limit->requests;
+        put_item(at, *at == start, &shown[kind], kind, "qw", rate->amount, sp_max(rate->period_us / 1000000, UINT64_C(1)));
+    }
+    sp_answer_add(answer, SP_SPAN("ratelimit-policy"), sp_span(start, (size_t)(*at - start)));
+}
+
 void sp_answer_limits(struct sp_exchange *x, struct sp_answer *answer) {
     const struct sp_limit_decision *decision = &x->limit.decision;
-    if (!x->limited || !decision->shown)
+    const struct sp_limit_view *shown = decision->shown;
+    if (!x->limited || (!shown[0].limit && !shown[1].limit && decision->admitted))
         return;
-    const struct sp_limit_config *shown = decision->shown;
-    struct sp_span name = sp_span_text(shown->name);
-    /* Ten numbers of at most 20 digits, two names, punctuation. */
-    char *at = sp_arena_alloc(&x->arena, 512 + 2 * name.len);
+    /* Sixteen numbers of at most 20 digits, each name twice, punctuation. */
+    size_t names = 0;
+    for (unsigned kind = 0; kind < 2; kind++)
+        names += shown[kind].limit ? 2 * strlen(shown[kind].limit->name) : 0;
+    char *at = sp_arena_alloc(&x->arena, 768 + names);
     if (!at)
         return;
-    sp_answer_add(answer, SP_SPAN("x-ratelimit-limit-requests"), number(&at, decision->limit));
-    sp_answer_add(answer, SP_SPAN("x-ratelimit-remaining-requests"), number(&at, decision->remaining));
-    char *start = at;
-    at += go_duration(decision->reset_ms, at, 64);
-    sp_answer_add(answer, SP_SPAN("x-ratelimit-reset-requests"), sp_span(start, (size_t)(at - start)));
-
-    start = at;
-    put(&at, SP_SPAN("\""));
-    put(&at, name);
-    put(&at, SP_SPAN("\";r="));
-    (void)number(&at, decision->remaining);
-    put(&at, SP_SPAN(";t="));
-    (void)number(&at, seconds_up(decision->reset_ms));
-    sp_answer_add(answer, SP_SPAN("ratelimit"), sp_span(start, (size_t)(at - start)));
-
-    start = at;
-    put(&at, SP_SPAN("\""));
-    put(&at, name);
-    put(&at, SP_SPAN("\";q="));
-    (void)number(&at, shown->requests.amount);
-    put(&at, SP_SPAN(";w="));
-    (void)number(&at, sp_max(shown->requests.period_us / 1000000, UINT64_C(1)));
-    sp_answer_add(answer, SP_SPAN("ratelimit-policy"), sp_span(start, (size_t)(at - start)));
-
+    for (unsigned kind = 0; kind < 2; kind++)
+        if (shown[kind].limit)
+            add_openai_fields(answer, &shown[kind], kind, &at);
+    if (shown[0].limit || shown[1].limit)
+        add_ietf_fields(answer, shown, &at);
     if (!decision->admitted && !decision->never) {
         sp_answer_add(answer, SP_SPAN("retry-after"), number(&at, seconds_up(sp_max(decision->retry_after_ms, UINT64_C(1)))));
         sp_answer_add(answer, SP_SPAN("retry-after-ms"), number(&at, sp_max(decision->retry_after_ms, UINT64_C(1))));
@@ -179,6 +206,38 @@ static int error_body(const struct sp_exchange *x, unsigned status, const char *
     return error;
 }
 
+const char *sp_sentence(struct sp_exchange *x, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    int n = vsnprintf(NULL, 0, format, list);
+    va_end(list);
+    char *text = n < 0 ? NULL : sp_arena_alloc(&x->arena, (size_t)n + 1);
+    if (!text)
+        return format;
+    va_start(list, format);
+    (void)vsnprintf(text, (size_t)n + 1, format, list);
+    va_end(list);
+    return text;
+}
+
+enum sp_stage_answer sp_reply_json(struct sp_exchange *x, unsigned status, struct sp_span body) {
+    struct sp_answer answer;
+    answer.n_fields = 0;
+    answer.status = status;
+    answer.has_length = true;
+    answer.has_body = x->request.method != SP_HTTP_HEAD;
+    answer.content_length = body.len;
+    x->status = status;
+    sp_answer_add(&answer, SP_SPAN("content-type"), SP_SPAN("application/json"));
+    sp_answer_add(&answer, SP_SPAN("date"), sp_service_date(x->service));
+    sp_answer_common(x, &answer);
+    x->answered = true;
+    x->front->head(x, &answer);
+    if (!x->ended && answer.has_body)
+        x->front->body(x, body);
+    return SP_STAGE_REPLY;
+}
+
 enum sp_stage_answer sp_reply_with(struct sp_exchange *x, unsigned status, const char *code, const char *message, const char *reason,
                                    struct sp_span name, struct sp_span value) {
     struct sp_buffer body;
@@ -198,7 +257,7 @@ enum sp_stage_answer sp_reply_with(struct sp_exchange *x, unsigned status, const
     if (name.len)
         sp_answer_add(&answer, name, value);
     if (status == 503)
-        sp_answer_add(&answer, SP_SPAN("retry-after"), SP_SPAN("1"));
+        sp_answer_add(&answer, SP_SPAN("retry-after"), sp_span_text(sp_sentence(x, "%llu", (unsigned long long)sp_max(x->retry_after_s, UINT64_C(1)))));
     sp_answer_common(x, &answer);
     x->answered = true;
     x->front->head(x, &answer);

@@ -23,6 +23,7 @@ static void give_back(struct sp_deferred *deferred) {
     sp_pool_drain(&service->exchanges);
     sp_pool_drain(&service->clients);
     sp_pool_drain(&service->blocks);
+    sp_pool_drain(&service->scans);
     (void)malloc_trim(0);
 }
 
@@ -49,6 +50,8 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
     sp_pool_init(&service->exchanges, sizeof(struct sp_exchange), 256);
     sp_pool_init(&service->clients, sizeof(struct sp_client), 1024);
     sp_pool_init(&service->blocks, SP_BODY_BLOCK_SIZE, 256);
+    sp_pool_init(&service->scans, sp_inspect_scan_size(), 16);
+    sp_random(&service->scan_key, sizeof service->scan_key);
     sp_buffer_init(&service->out, SP_CLIENT_OUT_MAX);
     *ret = service;
     return 0;
@@ -62,15 +65,29 @@ void sp_service_free(struct sp_service *service) {
     sp_pool_drain(&service->exchanges);
     sp_pool_drain(&service->clients);
     sp_pool_drain(&service->blocks);
+    sp_pool_drain(&service->scans);
+    while (service->n_readers)
+        sp_usage_reader_free(service->readers[--service->n_readers]);
     sp_buffer_free(&service->out);
     free(service);
+}
+
+/* Each worker its share, in which at least one of the largest bodies fits. */
+static uint64_t budget_of(const struct sp_config *config) {
+    uint64_t largest = 0;
+    for (size_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].models_in_body)
+            largest = sp_max(largest, config->routes[i].max_body);
+    uint64_t blocks = largest / (SP_BODY_BLOCK_SIZE - sizeof(struct sp_body_block)) + 2;
+    uint64_t one = largest ? blocks * SP_BODY_BLOCK_SIZE + sp_inspect_scan_size() : 0;
+    return sp_max(config->memory_bodies / sp_max(config->workers, 1u), one);
 }
 
 void sp_service_use(struct sp_service *service, struct sp_snapshot *snapshot) {
     struct sp_snapshot *old = service->snapshot;
     service->snapshot = sp_snapshot_ref(snapshot);
     sp_snapshot_unref(old);
-    service->body_bytes_max = snapshot->config->memory_bodies / sp_max(snapshot->config->workers, 1u); /* each worker its share */
+    service->body_bytes_max = budget_of(snapshot->config);
     if (!sp_list_empty(&service->body_waiters)) /* there may be more room now */
         sp_defer(service->parts.loop, &service->wake_waiters);
 }

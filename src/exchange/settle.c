@@ -1,11 +1,12 @@
-/* settle: whatever an exchange held goes back: the answer or decision it still waited for, the server's slot and connection. A request costs one,
- * whatever became of it, so there is no difference to pay. */
+/* settle: whatever an exchange held goes back: the answer or decision it still waited for, its place in the queue and among those that run at
+ * one time, the server's slot and connection. A request costs one, whatever became of it; of the tokens reserved for it the difference to
+ * what it took is paid back or charged. */
 #include "private.h"
 
 void sp_stage_settle(struct sp_exchange *x) {
     sp_question_leave(x);
-    if (x->limit_pending)
-        sp_limiter_cancel(x->service->parts.limiter, &x->limit);
+    sp_queue_leave(&x->ticket);
+    sp_limiter_finish(x->service->parts.limiter, &x->limit, sp_tokens_used(x));
     x->limit_pending = false;
     struct sp_backend *backend = sp_take(x->backend);
     if (!backend)

@@ -6,6 +6,8 @@
 static int redis_tls(const struct sp_redis_config *redis, const struct sp_tls_signer *signer, char **ret_error,
                      struct sp_tls_client **ret) {
     const char *name = redis->tls_client.server_name ? redis->tls_client.server_name : redis->host;
+    if (!name)
+        name = ""; /* sentinels and clusters: each address has its own */
     return sp_tls_client_new(&redis->tls_client, name, NULL, signer, ret_error, ret);
 }
 

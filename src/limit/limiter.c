@@ -1,253 +1,263 @@
-/* The limiter: asks Redis where there is one, this machine's buckets where there is none, and what each limit says of outages when Redis
- * does not answer. */
+/* The limiter: asks Redis where there is one, this machine's memory where there is none, and what each limit says of outages when Redis does
+ * not answer. */
+#include "limiter.h"
+
 #include <errno.h>
 
-#include "local_store.h"
-#include "redis_store.h"
 #include "revocation_feed.h"
 #include "subject.h"
 
-#define CLOSED_RETRY_US SP_MICRO /* a limit that is closed while Redis is away is tried again after a second */
+#define DECIDINGS_KEPT 256
+#define RECOVERY_MS    1000
+#define PAGE           UINT64_C(4096)
 
-struct sp_limiter {
-    struct sp_local_store local;
-    struct sp_hash_key hash_key;
-    struct sp_config *config;
-    struct sp_redis_store *redis;
-    struct sp_revocation_feed *feed;
+/* ---- The segment: one part after the other, each on pages of its own ---- */
+
+struct parts {
+    size_t leases, slots, holdings, end; /* the buckets begin it */
 };
 
-/* ---- Decisions on this machine ---- */
+static size_t to_page(size_t size) { return (size + PAGE - 1) & ~(PAGE - 1); }
 
-/* One request's limits, asked in one space of the table. */
-struct session {
-    struct sp_limiter *limiter;
-    const struct sp_limit_request *request;
-    enum sp_local_space space;
-    uint64_t now_us;
-    struct sp_limit_answer answers[SP_REQUEST_LIMITS_MAX];
-    struct sp_local_taken taken[SP_REQUEST_LIMITS_MAX];
-    uint16_t in_table; /* bit i: limits[i] has a bucket to ask */
-};
+static struct parts parts(void) {
+    struct parts at = {.leases = to_page(sp_local_segment_size())};
+    at.slots = at.leases + to_page(sp_lease_segment_size());
+    at.holdings = at.slots + to_page(sp_slots_segment_size());
+    at.end = at.holdings + to_page(sp_holdings_segment_size());
+    return at;
+}
 
-_Static_assert(SP_REQUEST_LIMITS_MAX <= 16, "a bit per limit");
+size_t sp_limit_segment_size(void) { return parts().end; }
 
-/* This gateway's part of a limit whose whole is in Redis. The rates of all gateways add up to the rate; so do the bursts where each gets a
- * whole token, else each has one, for a gateway that may never admit anything would be closed. */
-static void publish(struct sp_limiter *limiter, enum sp_local_space space, const struct sp_limit_config *limit, uint64_t generation,
-                    uint64_t now_us) {
-    struct sp_rate rate = limit->requests;
-    uint64_t burst = limit->request_burst;
-    if (rate.amount == 0 || rate.period_us == 0 || burst == 0)
+/* ---- Decisions ---- */
+
+static bool with_redis(const struct sp_limiter *limiter) { return limiter->config && limiter->config->redis; }
+
+/* Nothing of the arrays is set but what the request uses. */
+static struct sp_deciding *begin(struct sp_limiter *limiter, struct sp_limit_request *request) {
+    struct sp_deciding *deciding = sp_pool_get(&limiter->decidings);
+    if (!deciding)
+        return NULL;
+    deciding->limiter = limiter;
+    deciding->request = request;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {
+        deciding->open[kind] = deciding->leased[kind] = deciding->asked[kind] = deciding->taken[kind] = 0;
+        for (size_t i = 0; i < request->n_limits; i++) {
+            deciding->answers[kind][i] = (struct sp_limit_answer){0};
+            deciding->wish[kind][i] = 0;
+            if (sp_limit_rate(request->limits[i], kind)->amount > 0 && (kind == SP_LIMIT_REQUESTS || request->tokens > 0))
+                deciding->open[kind] |= 1u << i;
+        }
+    }
+    for (uint32_t rest = deciding->open[SP_LIMIT_REQUESTS] | deciding->open[SP_LIMIT_TOKENS]; rest; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctz(rest);
+        deciding->hash[i] = sp_subject_hash(&limiter->hash_key, request->limits[i]->by, &request->facts);
+    }
+    deciding->degraded = deciding->place_pending = false;
+    deciding->next_place = 0;
+    deciding->place_refused = deciding->place_shadowed = NULL;
+    deciding->due_us = with_redis(limiter) ? sp_clock_us() + limiter->config->redis->deadline_ms * 1000 : 0;
+    return deciding;
+}
+
+/* As far as it goes now. false: it waits. */
+static bool go_on(struct sp_deciding *deciding) {
+    if (!sp_deciding_places(deciding))
+        return false;
+    if (deciding->place_refused)
+        return true;
+    if (with_redis(deciding->limiter))
+        return sp_deciding_with_redis(deciding);
+    sp_deciding_here(deciding, SP_SPACE_LOCAL);
+    return true;
+}
+
+static void conclude(struct sp_deciding *deciding) {
+    struct sp_limit_request *request = deciding->request;
+    struct sp_limit_decision *decision = &request->decision;
+    sp_decision_combine(request, deciding->answers, decision);
+    decision->degraded = deciding->degraded;
+    if (deciding->place_refused)
+        sp_decision_refuse_place(deciding->place_refused, SP_PLACE_RETRY_MS, decision);
+    if (!decision->shadow_refused)
+        decision->shadow_refused = deciding->place_shadowed;
+    if (!decision->admitted)
+        sp_deciding_undo(deciding);
+    else if (!request->peek)
+        sp_deciding_keep(deciding);
+    sp_pool_put(&deciding->limiter->decidings, deciding);
+}
+
+void sp_deciding_resume(struct sp_deciding *deciding) {
+    struct sp_limit_request *request = deciding->request;
+    if (!go_on(deciding))
         return;
-    if (space == SP_SPACE_SHARE && limiter->config->redis) {
-        uint64_t gateways = sp_max(limiter->config->redis->gateways, 1u);
-        if (__builtin_mul_overflow(rate.period_us, gateways, &rate.period_us))
-            rate.period_us = UINT64_MAX;
-        burst = sp_max(burst / gateways, (uint64_t)1);
-    }
-    sp_local_publish(&limiter->local, space, limit->slot, generation, &rate, burst, now_us);
+    sp_list_remove(&request->node);
+    request->pending = NULL;
+    conclude(deciding);
+    request->done(request);
 }
 
-static struct sp_local_bucket bucket_of(const struct session *session, size_t i) {
-    const struct sp_limit_config *limit = session->request->limits[i];
-    return sp_local_name(session->space, limit->slot, sp_subject_hash(&session->limiter->hash_key, limit->by, &session->request->facts));
-}
-
-/* Nobody has published this limit: the request brought it from a snapshot that this process was never configured with. */
-static void publish_late(const struct session *session, size_t i) {
-    publish(session->limiter, session->space, session->request->limits[i], 0, session->now_us);
-}
-
-static void peek(struct session *session, size_t i) {
-    struct sp_local_store *local = &session->limiter->local;
-    struct sp_local_bucket bucket = bucket_of(session, i);
-    if (sp_local_peek(local, bucket, session->now_us, session->request->cost, &session->answers[i], NULL) < 0) {
-        publish_late(session, i);
-        (void)!sp_local_peek(local, bucket, session->now_us, session->request->cost, &session->answers[i], NULL);
-    }
-}
-
-static bool take(struct session *session, size_t i) {
-    struct sp_local_store *local = &session->limiter->local;
-    struct sp_local_bucket bucket = bucket_of(session, i);
-    uint64_t cost = session->request->cost;
-    if (sp_local_take(local, bucket, session->now_us, cost, &session->answers[i], &session->taken[i]) < 0) {
-        publish_late(session, i);
-        (void)!sp_local_take(local, bucket, session->now_us, cost, &session->answers[i], &session->taken[i]);
-    }
-    return session->answers[i].asked && session->answers[i].bucket.admitted;
-}
-
-static bool any_refuses(const struct session *session) {
-    for (size_t i = 0; i < session->request->n_limits; i++)
-        if (sp_answer_refuses(session->request->limits[i], &session->answers[i]))
-            return true;
-    return false;
-}
-
-/* All or nothing. With several limits each is looked at before any is taken from, so that a request that will be refused does not get in
- * the way of others even for a moment; giving back is only for what changed between the look and the take. */
-static void ask_table(struct session *session) {
-    const struct sp_limit_request *request = session->request;
-    bool alone = request->n_limits == 1 && !request->peek;
-    for (size_t i = 0; i < request->n_limits && !alone; i++)
-        if (session->in_table >> i & 1)
-            peek(session, i);
-    if (request->peek || any_refuses(session))
-        return;
-    uint32_t taken = 0;
-    for (size_t i = 0; i < request->n_limits; i++) {
-        if (!(session->in_table >> i & 1))
-            continue;
-        if (take(session, i))
-            taken |= 1u << i;
-        else if (sp_answer_refuses(request->limits[i], &session->answers[i]))
-            break;
-    }
-    if (!any_refuses(session))
-        return;
-    for (size_t i = 0; i < request->n_limits; i++)
-        if (taken >> i & 1)
-            sp_local_give_back(&session->limiter->local, &session->taken[i]);
-}
-
-static struct sp_limit_answer closed_answer(const struct sp_limit_config *limit) {
-    return (struct sp_limit_answer){
-        .asked = true, .burst = limit->request_burst, .bucket = {.reset_us = CLOSED_RETRY_US, .retry_us = CLOSED_RETRY_US}};
-}
-
-/* space says why we decide here: these are the buckets, or Redis is away. */
-static void decide_here(struct sp_limiter *limiter, struct sp_limit_request *request, enum sp_local_space space) {
-    struct session session __attribute__((uninitialized)); /* two kilobytes, of which a request uses a few words */
-    session.limiter = limiter;
-    session.request = request;
-    session.space = space;
-    session.now_us = sp_clock_us();
-    session.in_table = 0;
+static bool asks_anything(const struct sp_limit_request *request) {
+    bool asks = false;
     for (size_t i = 0; i < request->n_limits; i++) {
         const struct sp_limit_config *limit = request->limits[i];
-        session.answers[i] = (struct sp_limit_answer){0};
-        if (limit->requests.amount == 0)
-            continue;
-        if (space == SP_SPACE_LOCAL || limit->on_outage == SP_OUTAGE_SHARE)
-            session.in_table |= (uint16_t)(1u << i);
-        else if (limit->on_outage == SP_OUTAGE_CLOSED)
-            session.answers[i] = closed_answer(limit);
+        asks = asks || limit->requests.amount > 0 || (limit->tokens.amount > 0 && request->tokens > 0) ||
+               (limit->concurrency > 0 && request->stays && !request->peek);
     }
-    ask_table(&session);
-    sp_decision_combine(request->limits, session.answers, request->n_limits, &request->decision);
-    request->decision.degraded = space == SP_SPACE_SHARE;
+    return asks;
 }
 
-/* ---- Decisions by Redis ---- */
-
-/* What Redis just said is where this gateway's share begins, should Redis be away next. The share has the same time to full: rate and burst
- * are both divided. */
-static void remember(struct sp_limiter *limiter, const struct sp_limit_request *request, const struct sp_limit_answer *answers) {
-    struct session session = {.limiter = limiter, .request = request, .space = SP_SPACE_SHARE, .now_us = sp_clock_us()};
-    for (size_t i = 0; i < request->n_limits; i++)
-        if (answers[i].asked && request->limits[i]->on_outage == SP_OUTAGE_SHARE)
-            sp_local_remember(&limiter->local, bucket_of(&session, i), session.now_us, answers[i].bucket.reset_us);
-}
-
-static void answered(void *owner, struct sp_limit_request *request, const struct sp_limit_answer *answers) {
-    struct sp_limiter *limiter = owner;
-    if (answers) {
-        remember(limiter, request, answers);
-        sp_decision_combine(request->limits, answers, request->n_limits, &request->decision);
-    } else {
-        decide_here(limiter, request, SP_SPACE_SHARE);
-    }
-    request->done(request);
+/* Without memory nothing can be counted: refused, for the limits hold whatever happens. */
+static void refuse_for_want_of_memory(struct sp_limit_request *request) {
+    request->decision = (struct sp_limit_decision){
+        .refused_by = request->limits[0], .retry_after_ms = 1000, .asked = request->cost, .most = request->limits[0]->request_burst};
 }
 
 enum sp_limit_progress sp_limiter_admit(struct sp_limiter *limiter, struct sp_limit_request *request) {
     request->pending = NULL;
-    bool counted = false;
-    for (size_t i = 0; i < request->n_limits; i++)
-        counted |= request->limits[i]->requests.amount > 0;
-    if (!counted) {
+    request->holding = NULL;
+    request->places = 0;
+    request->tokens_held = 0;
+    memset(request->from, SP_FROM_NOWHERE, sizeof request->from);
+    if (!asks_anything(request)) {
         request->decision = (struct sp_limit_decision){.admitted = true};
         return SP_LIMIT_DECIDED;
     }
-    if (!limiter->config || !limiter->config->redis) {
-        decide_here(limiter, request, SP_SPACE_LOCAL);
+    struct sp_deciding *deciding = begin(limiter, request);
+    if (!deciding) {
+        refuse_for_want_of_memory(request);
         return SP_LIMIT_DECIDED;
     }
-    if (sp_redis_store_ask(limiter->redis, request) == 0)
-        return SP_LIMIT_PENDING;
-    decide_here(limiter, request, SP_SPACE_SHARE);
-    return SP_LIMIT_DECIDED;
+    if (go_on(deciding)) {
+        conclude(deciding);
+        return SP_LIMIT_DECIDED;
+    }
+    request->pending = deciding;
+    sp_list_init(&request->node);
+    sp_list_append(&limiter->waiting, &request->node);
+    return SP_LIMIT_PENDING;
 }
-
-void sp_limiter_cancel(struct sp_limiter *limiter, struct sp_limit_request *request) { sp_redis_store_cancel(limiter->redis, request); }
 
 /* ---- Life ---- */
 
-int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, struct sp_limiter **ret) {
+static void recover(struct sp_timer *timer) {
+    struct sp_limiter *limiter = SP_CONTAINER(timer, struct sp_limiter, recovery);
+    sp_limiter_recover(limiter);
+    sp_timer_start(limiter->loop, timer, RECOVERY_MS);
+}
+
+static int open_redis(struct sp_limiter *limiter, struct sp_slots_segment *slots) {
+    uint64_t identity;
+    sp_random(&identity, sizeof identity);
+    int r = sp_redis_store_new(limiter->loop, identity, &limiter->redis);
+    if (r < 0)
+        return r;
+    struct sp_redis_route *route = sp_redis_store_route(limiter->redis);
+    r = sp_slots_new(limiter->loop, slots, &limiter->hash_key, route, &limiter->slots);
+    return r < 0 ? r : sp_revocation_feed_new(limiter->loop, route, &limiter->feed);
+}
+
+int sp_limiter_new(struct sp_loop *loop, void *segment, const struct sp_hash_key *hash_key, unsigned worker_slot, struct sp_limiter **ret) {
     struct sp_limiter *limiter = calloc(1, sizeof *limiter);
     if (!limiter)
         return -ENOMEM;
+    struct parts at = parts();
+    char *bytes = segment;
+    limiter->loop = loop;
     limiter->hash_key = *hash_key;
+    limiter->recovery.fire = recover;
+    sp_list_init(&limiter->waiting);
+    sp_pool_init(&limiter->decidings, sizeof(struct sp_deciding), DECIDINGS_KEPT);
+    sp_limiter_init_refills(limiter);
     sp_local_open(segment, sp_clock_us, &limiter->local);
-    int r = sp_redis_store_new(loop, answered, limiter, &limiter->redis);
-    if (r == 0)
-        r = sp_revocation_feed_new(loop, sp_redis_store_client(limiter->redis), &limiter->feed);
+    limiter->leases = (struct sp_leases){.segment = (void *)(bytes + at.leases), .clock_us = sp_clock_us};
+    sp_holdings_open((void *)(bytes + at.holdings), worker_slot, &limiter->holdings);
+    int r = open_redis(limiter, (void *)(bytes + at.slots));
     if (r < 0) {
-        sp_redis_store_free(limiter->redis);
-        free(limiter);
+        sp_limiter_free(limiter);
         return r;
     }
     *ret = limiter;
     return 0;
 }
 
+/* Requests under way are forgotten, and what they hold so far goes back. */
+static void forget_waiting(struct sp_limiter *limiter) {
+    while (!sp_list_empty(&limiter->waiting))
+        sp_limiter_finish(limiter, sp_list_entry(limiter->waiting.next, struct sp_limit_request, node), 0);
+}
+
 void sp_limiter_free(struct sp_limiter *limiter) {
     if (!limiter)
         return;
-    sp_redis_store_free(limiter->redis);
+    forget_waiting(limiter);
+    sp_timer_stop(&limiter->recovery);
+    sp_redis_store_free(limiter->redis); /* first: commands under way come home to the others */
     sp_revocation_feed_free(limiter->feed);
+    sp_slots_free(limiter->slots);
+    sp_limiter_drop_refills(limiter);
+    sp_pool_drain(&limiter->decidings);
     sp_config_unref(limiter->config);
     free(limiter);
 }
 
+/* What a predecessor left is settled once there is a configuration: before that nobody knows where. */
 int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config, struct sp_tls_client *redis_tls) {
     struct sp_config *old = limiter->config;
-    uint64_t now_us = sp_clock_us();
     limiter->config = sp_config_ref(config);
-    enum sp_local_space space = config->redis ? SP_SPACE_SHARE : SP_SPACE_LOCAL;
-    for (size_t i = 0; i < config->n_limits; i++)
-        publish(limiter, space, &config->limits[i], config->generation, now_us);
+    sp_limiter_publish(limiter, config);
+    sp_limiter_forget_leases(limiter, old, config);
     int r = sp_redis_store_configure(limiter->redis, config, redis_tls);
+    sp_slots_configure(limiter->slots, config);
     sp_revocation_feed_configure(limiter->feed, config);
     sp_config_unref(old);
+    if (!old)
+        recover(&limiter->recovery);
     return r;
 }
+
+/* ---- Looking ---- */
 
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret) {
     *ret = (struct sp_limiter_state){0};
     sp_redis_store_state(limiter->redis, ret);
     ret->overflowed = sp_local_overflowed(&limiter->local);
+    ret->leased = limiter->leased;
+    ret->strict = limiter->strict;
+    ret->recovered = limiter->recovered;
     const char *feed = sp_revocation_feed_problem(limiter->feed);
     if (!ret->problem[0])
         memcpy(ret->problem, feed, strlen(feed) + 1);
 }
+
+static void level_of(struct sp_limiter *limiter, const struct sp_limit_config *limit, enum sp_limit_kind kind, uint64_t hash,
+                     struct sp_limit_level *ret) {
+    enum sp_local_space space = with_redis(limiter) ? SP_SPACE_SHARE : SP_SPACE_LOCAL;
+    struct sp_local_bucket bucket = sp_local_name(space, kind, limit->slot, hash);
+    struct sp_limit_answer answer;
+    uint64_t now_us = sp_clock_us();
+    if (sp_limit_rate(limit, kind)->amount == 0 || sp_local_peek(&limiter->local, bucket, now_us, 1, &answer, &ret->present) < 0 ||
+        sp_local_level(&limiter->local, bucket, now_us, &ret->level) < 0)
+        return;
+    ret->burst = answer.burst;
+    sp_lease_peek(&limiter->leases, sp_lease_name(limit->slot, kind, hash), &ret->leased, &ret->refused_us);
+}
+
+void sp_limiter_levels(struct sp_limiter *limiter, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
+                       struct sp_limit_levels *ret) {
+    *ret = (struct sp_limit_levels){0};
+    uint64_t hash = sp_subject_hash(&limiter->hash_key, limit->by, facts);
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        level_of(limiter, limit, kind, hash, &ret->bucket[kind]);
+    if (limit->concurrency > 0)
+        sp_slots_peek(limiter->slots, sp_slots_name(limiter->slots, limit, facts), &ret->places_used, &ret->places_had);
+}
+
+/* ---- Revocations ---- */
 
 void sp_limiter_share_revocations(struct sp_limiter *limiter, const struct sp_revocations *known, sp_revoked_elsewhere *learned, void *owner) {
     sp_revocation_feed_share(limiter->feed, known, learned, owner);
 }
 
 void sp_limiter_tell_revocations(struct sp_limiter *limiter) { sp_revocation_feed_tell(limiter->feed); }
-
-bool sp_limiter_peek_local(struct sp_limiter *limiter, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
-                           struct sp_bucket_answer *ret) {
-    bool shared = limiter->config && limiter->config->redis, present = false;
-    uint64_t hash = sp_subject_hash(&limiter->hash_key, limit->by, facts);
-    struct sp_local_bucket bucket = sp_local_name(shared ? SP_SPACE_SHARE : SP_SPACE_LOCAL, limit->slot, hash);
-    struct sp_limit_answer answer;
-    if (sp_local_peek(&limiter->local, bucket, sp_clock_us(), 1, &answer, &present) < 0 || !present)
-        return false;
-    *ret = answer.bucket;
-    return true;
-}

@@ -109,9 +109,9 @@ static void sweep(struct sp_local_segment *segment, unsigned row_index, uint64_t
     }
 }
 
-void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation,
+void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t generation,
                       const struct sp_rate *rate, uint64_t burst, uint64_t now_us) {
-    unsigned row_index = space * SP_LIMITS_MAX + slot;
+    unsigned row_index = sp_local_row(space, kind, slot);
     struct sp_local_row *row = &store->segment->rows[row_index];
     uint64_t packed = pack_rate(rate, burst);
     for (;;) {

@@ -28,10 +28,14 @@ void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_st
     sp_random(&ret->claims, sizeof ret->claims);
 }
 
-size_t sp_limit_segment_size(void) { return sizeof(struct sp_local_segment); }
+size_t sp_local_segment_size(void) { return sizeof(struct sp_local_segment); }
 
-struct sp_local_bucket sp_local_name(enum sp_local_space space, unsigned slot, uint64_t subject_hash) {
-    unsigned row = space * SP_LIMITS_MAX + slot;
+struct sp_local_bucket sp_local_bucket_of_key(uint64_t key) {
+    return (struct sp_local_bucket){.row = (unsigned)(key & ((1u << ROW_BITS) - 1)), .key = key};
+}
+
+struct sp_local_bucket sp_local_name(enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t subject_hash) {
+    unsigned row = sp_local_row(space, kind, slot);
     uint64_t hash = subject_hash & ~(uint64_t)((1u << ROW_BITS) - 1);
     if (hash == 0)
         hash = UINT64_C(1) << ROW_BITS;
@@ -317,4 +321,41 @@ void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket buck
         if (found == FOUND && finish(&attempt, attempt.now + units_of(full_in_us)))
             return;
     }
+}
+
+/* A refund's cell is not made: a bucket without one is full. */
+static bool settles(const struct attempt *attempt, int64_t delta) { return delta < 0 || !attempt->overflow; }
+
+void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta) {
+    uint64_t tokens = delta < 0 ? 0 - (uint64_t)delta : (uint64_t)delta;
+    for (;;) {
+        struct attempt attempt = begin(store, bucket, now_us);
+        if (delta == 0 || (delta > 0 && !find(attempt.segment, bucket.key)))
+            return;
+        enum found found = seize(&attempt, store);
+        if (found == NO_POLICY || (found == FOUND && !settles(&attempt, delta)))
+            return;
+        if (found == AGAIN)
+            continue;
+        uint64_t units, full_at = sp_max(attempt.full_at, attempt.now);
+        if (__builtin_mul_overflow(tokens, attempt.policy.cost, &units))
+            units = SPAN_MAX;
+        full_at = delta > 0 ? full_at - sp_min(units, full_at - attempt.now) : attempt.now + sp_min(full_at - attempt.now + sp_min(units, SPAN_MAX), SPAN_MAX);
+        if (!finish(&attempt, full_at))
+            continue;
+        if (!attempt.overflow || !find(attempt.segment, bucket.key))
+            return;
+        /* Somebody has made the key a cell meanwhile that does not know of this debt: it is charged there too, so that it is charged at
+         * least where it counts. */
+    }
+}
+
+int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t *ret) {
+    struct attempt attempt = begin(store, bucket, now_us);
+    if (!look(&attempt))
+        return -ENOENT;
+    const struct sp_local_policy *policy = &attempt.policy;
+    uint64_t missing = attempt.full_at > attempt.now ? attempt.full_at - attempt.now : 0;
+    *ret = (int64_t)policy->burst - (int64_t)(missing / policy->cost + (missing % policy->cost != 0));
+    return 0;
 }

@@ -1,4 +1,4 @@
-/* The buckets of this machine: a table in shared memory that all workers change at once without locks.
+/* The buckets of this machine, of requests and of tokens: a table in shared memory that all workers change at once without locks.
  *
  * A full bucket is the same as an absent one, so only full buckets give way to others. Where all cells a key may use hold buckets that are
  * not full, the request is charged to one overflow bucket of its limit, and while that one is not full, new buckets of the limit begin at
@@ -8,6 +8,9 @@
 #define SP_LIMIT_LOCAL_STORE_H
 
 #include "decision.h"
+
+struct sp_local_segment; /* zeroed memory is an empty table */
+size_t sp_local_segment_size(void);
 
 enum sp_local_space {
     SP_SPACE_LOCAL, /* no Redis is configured: these are the buckets */
@@ -23,7 +26,7 @@ struct sp_local_store {
 
 struct sp_local_bucket {
     unsigned row;
-    uint64_t key;
+    uint64_t key; /* says the row too */
 };
 
 /* What a take changed, to give it back. */
@@ -39,10 +42,12 @@ void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_st
 
 /* From now on buckets of this limit follow this rate and burst, unless a generation at least as new has already said what they follow.
  * Any number of processes may say so at once. A rate or burst of zero is not a limit: not to be published. */
-void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, unsigned slot, uint64_t generation,
+void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t generation,
                       const struct sp_rate *rate, uint64_t burst, uint64_t now_us);
 
-struct sp_local_bucket sp_local_name(enum sp_local_space space, unsigned slot, uint64_t subject_hash);
+/* kind: SP_LIMIT_REQUESTS or SP_LIMIT_TOKENS. */
+struct sp_local_bucket sp_local_name(enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t subject_hash);
+struct sp_local_bucket sp_local_bucket_of_key(uint64_t key); /* a name's key, kept elsewhere meanwhile */
 /* All or nothing of `cost` tokens. -ENOENT: no policy was published for this limit. ret_taken is set when admitted. */
 int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   struct sp_local_taken *ret_taken) SP_MUST_USE;
@@ -52,6 +57,12 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
 /* Undoes a take: all of it at once, less by what time has accrued since, and nothing where the policy changed. The clock is asked inside,
  * after the cell was read: this process may have stood still since the take. */
 void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken);
+/* What a reservation turned out to cost: delta whole tokens, positive gives back (capped at full), negative charges, into debt where the
+ * bucket has less; a debt takes at most SPAN_MAX to be made up for. Without a published policy, or where a bucket that found no room is
+ * charged to the overflow bucket, giving back is left out: crowding never gives more. */
+void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta);
+/* Whole tokens in the bucket now, below zero in debt. -ENOENT: no policy was published. */
+int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t *ret) SP_MUST_USE;
 /* The bucket will be full in `full_in_us`, whatever was known before. */
 void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us);
 uint64_t sp_local_overflowed(const struct sp_local_store *store);

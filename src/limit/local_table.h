@@ -1,4 +1,4 @@
-/* What the segment SP_SEGMENT_BUCKETS looks like. Zeroed memory is an empty table. Everything in it changes by a compare-and-swap of one
+/* What the table of buckets looks like. Zeroed memory is an empty table. Everything in it changes by a compare-and-swap of one
  * cell, so a process killed between any two instructions leaves nothing to repair.
  *
  * A bucket is one cell: whose it is, and one word: the instant at which it will be full (GCRA's way of writing a level: what is missing is
@@ -17,8 +17,8 @@
 #define TABLE_CELLS (UINT64_C(1) << 20)
 #define WINDOW      16  /* cells in which a key may live; a multiple of the 4 that share a cache line */
 #define PAGE_CELLS  256 /* cells per page of 4 KiB */
-#define ROWS        (SP_SPACE_COUNT * SP_LIMITS_MAX)
-#define ROW_BITS    7   /* the low bits of a key: its row */
+#define ROWS        (SP_SPACE_COUNT * 2 * SP_LIMITS_MAX) /* by space, kind and limit */
+#define ROW_BITS    8   /* the low bits of a key: its row */
 #define TAGS        256 /* tag 0 is a claim: a cell somebody is about to fill */
 #define SWEEP_EVERY 127 /* new policies of a limit: fewer than half the tags, so that a tag is never ambiguous */
 
@@ -56,6 +56,10 @@ static inline unsigned tag_of(uint64_t word) { return (unsigned)(word >> INSTANT
 static inline uint64_t instant_of(uint64_t word) { return word & INSTANT_MAX; }
 static inline uint64_t word_of(unsigned tag, uint64_t instant) { return (uint64_t)tag << INSTANT_BITS | sp_min(instant, INSTANT_MAX); }
 static inline uint64_t units_of(uint64_t us) { return sp_min(us, SPAN_MAX / UNITS_PER_US) * UNITS_PER_US; }
+
+static inline unsigned sp_local_row(enum sp_local_space space, enum sp_limit_kind kind, unsigned slot) {
+    return ((unsigned)space * 2 + (unsigned)kind) * SP_LIMITS_MAX + slot;
+}
 
 /* The policy in force. false: none was ever published for this limit. */
 bool sp_local_current(const struct sp_local_row *row, struct sp_local_policy *ret);

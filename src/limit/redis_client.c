@@ -10,6 +10,7 @@
 #define OUT_MAX     (4u << 20) /* bytes waiting to be written; beyond, Redis is as good as away */
 #define READ_BYTES  (16 * 1024)
 #define GREETING_MS 1000 /* for connecting and greeting together */
+#define SENTINEL_MS 500  /* the same, of a sentinel: there are others */
 
 enum state {
     STATE_OFF,      /* not configured, or not connectable as configured */
@@ -19,51 +20,47 @@ enum state {
     STATE_READY,
 };
 
-/* Our own commands, in the order sent at connect; LOAD and MEMORY also later. */
-enum greeting { GREET_AUTH, GREET_SELECT, GREET_SCRIPT, GREET_PING, GREET_POLICY, GREET_COUNT };
+/* Our own commands, in the order sent at connect. */
+enum greeting { GREET_AUTH, GREET_SELECT, GREET_ROLE, GREET_PING, GREET_POLICY, GREET_SCRIPT, GREET_COUNT = GREET_SCRIPT };
 
 struct own_command {
     struct sp_redis_command command;
     struct sp_redis *redis;
     enum greeting what;
+    const struct sp_redis_script *script;
     bool sent;
 };
 
 struct sp_redis {
     struct sp_loop *loop;
+    sp_redis_changed *changed;
+    void *owner;
     const struct sp_redis_config *config;
-    struct sp_address address;
-    uint64_t place, user; /* where and which database; who, with which password */
+    struct sp_redis_place place;
+    uint64_t where, user; /* place and which database; who, with which password */
     struct sp_tls_client *tls;
     enum state state;
     struct sp_transport *transport;
     struct sp_resp *resp;
     struct sp_buffer out;
     struct sp_list commands; /* sent or queued, in order */
-    struct own_command own[GREET_COUNT], reload;
+    struct own_command own[GREET_COUNT], load[SP_REDIS_SCRIPTS_MAX], reload[SP_REDIS_SCRIPTS_MAX];
     uint64_t opened_us;
     struct sp_timer timer; /* WAITING: the next try; OPENING, GREETING: the end of patience */
     struct sp_turn_end turn_end;
     struct sp_breaker breaker;
     bool asked_info; /* CONFIG was not permitted: asked INFO instead */
+    bool is_master;  /* ROLE says so */
+    bool demoted;
+    bool told_password; /* to a sentinel that asked */
     uint64_t timeouts, errors, reconnects;
     char problem[SP_LIMITER_PROBLEM_MAX];
     char eviction[SP_LIMITER_PROBLEM_MAX]; /* a problem that stays while connected */
 };
 
 static void lose(struct sp_redis *redis);
-static void try_later(struct sp_redis *redis);
 
 /* ---- Problems ---- */
-
-/* One sentence. What Redis said is cut short and made printable: it may be anything. */
-static void note(char problem[SP_LIMITER_PROBLEM_MAX], const char *what, struct sp_span detail) {
-    int n = snprintf(problem, SP_LIMITER_PROBLEM_MAX, "%s%s", what, detail.len ? ": " : "");
-    size_t at = sp_min((size_t)sp_max(n, 0), (size_t)SP_LIMITER_PROBLEM_MAX - 1);
-    for (size_t i = 0; i < detail.len && at < SP_LIMITER_PROBLEM_MAX - 1; i++)
-        problem[at++] = detail.at[i] >= ' ' && detail.at[i] <= '~' ? detail.at[i] : '?';
-    problem[at] = 0;
-}
 
 static void failed(struct sp_redis *redis) {
     sp_breaker_failed(&redis->breaker);
@@ -73,13 +70,13 @@ static void failed(struct sp_redis *redis) {
 
 void sp_redis_failed(struct sp_redis *redis, const char *what, struct sp_span detail) {
     redis->errors++;
-    note(redis->problem, what, detail);
+    sp_redis_note(redis->problem, what, detail);
     failed(redis);
 }
 
 void sp_redis_timed_out(struct sp_redis *redis) {
     redis->timeouts++;
-    note(redis->problem, "Redis did not answer within the deadline", sp_span(NULL, 0));
+    sp_redis_note(redis->problem, "Redis did not answer within the deadline", sp_span(NULL, 0));
     failed(redis);
 }
 
@@ -92,10 +89,19 @@ void sp_redis_succeeded(struct sp_redis *redis) {
 /* The connection itself is at fault. */
 static void broken(struct sp_redis *redis, const char *what, struct sp_span detail) {
     redis->errors++;
-    note(redis->problem, what, detail);
+    sp_redis_note(redis->problem, what, detail);
     sp_breaker_failed(&redis->breaker);
     lose(redis);
 }
+
+void sp_redis_drop(struct sp_redis *redis, const char *what, struct sp_span detail) { broken(redis, what, detail); }
+
+void sp_redis_demoted(struct sp_redis *redis, struct sp_span detail) {
+    redis->demoted = true;
+    broken(redis, "Redis is no master", detail);
+}
+
+bool sp_redis_was_demoted(const struct sp_redis *redis) { return redis->demoted; }
 
 /* ---- Sending ---- */
 
@@ -104,13 +110,34 @@ static int enqueue(struct sp_redis *redis, struct sp_redis_command *command, con
     if (r < 0)
         return r == -ENOSPC ? -ENOBUFS : r;
     sp_list_append(&redis->commands, &command->node);
+    command->redis = redis;
+    command->asking = command->asked = false;
     return 0;
 }
 
 bool sp_redis_usable(const struct sp_redis *redis) { return redis->state >= STATE_OPENING && !redis->breaker.open; }
 
+bool sp_redis_connected(const struct sp_redis *redis) { return redis->state == STATE_READY && !redis->breaker.open; }
+
+uint64_t sp_redis_opened_us(const struct sp_redis *redis) { return redis->opened_us; }
+
+const struct sp_address *sp_redis_address(const struct sp_redis *redis) { return &redis->place.address; }
+
 int sp_redis_send(struct sp_redis *redis, struct sp_redis_command *command, const char *bytes, size_t len) {
     return sp_redis_usable(redis) ? enqueue(redis, command, bytes, len) : -ENOTCONN;
+}
+
+int sp_redis_send_asking(struct sp_redis *redis, struct sp_redis_command *command, const char *bytes, size_t len) {
+    static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+    if (!sp_redis_usable(redis))
+        return -ENOTCONN;
+    int r = sp_buffer_reserve(&redis->out, sizeof asking - 1 + len); /* both or none */
+    if (r < 0)
+        return r == -ENOSPC ? -ENOBUFS : r;
+    (void)!sp_buffer_append(&redis->out, asking, sizeof asking - 1);
+    r = enqueue(redis, command, bytes, len);
+    command->asking = true;
+    return r;
 }
 
 static int send_own(struct sp_redis *redis, struct own_command *own, enum greeting what, const char *const *words, size_t n) {
@@ -129,11 +156,17 @@ static int send_own(struct sp_redis *redis, struct own_command *own, enum greeti
     return r;
 }
 
-int sp_redis_load_script(struct sp_redis *redis) {
-    if (redis->reload.sent)
-        return 0; /* on its way */
-    return send_own(redis, &redis->reload, GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", sp_token_bucket_script}, 3);
+static int load_scripts(struct sp_redis *redis, struct own_command own[SP_REDIS_SCRIPTS_MAX]) {
+    int r = 0;
+    for (size_t i = 0; i < sp_redis_n_scripts && r == 0; i++) {
+        own[i].script = &sp_redis_scripts[i];
+        if (!own[i].sent) /* else it is on its way */
+            r = send_own(redis, &own[i], GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", own[i].script->text}, 3);
+    }
+    return r;
 }
+
+int sp_redis_load_scripts(struct sp_redis *redis) { return load_scripts(redis, redis->reload); }
 
 static int authenticate(struct sp_redis *redis) {
     const struct sp_redis_config *config = redis->config;
@@ -143,18 +176,24 @@ static int authenticate(struct sp_redis *redis) {
     return send_own(redis, own, GREET_AUTH, (const char *const[]){"AUTH", config->password}, 2);
 }
 
+static int ping(struct sp_redis *redis) { return send_own(redis, &redis->own[GREET_PING], GREET_PING, (const char *const[]){"PING"}, 1); }
+
 static int greet(struct sp_redis *redis) {
     const struct sp_redis_config *config = redis->config;
     struct own_command *own = redis->own;
     char database[16];
     (void)snprintf(database, sizeof database, "%u", config->database);
+    if (redis->place.kind == SP_REDIS_SENTINEL)
+        return ping(redis);
     int r = config->password ? authenticate(redis) : 0;
     if (r == 0 && config->database)
         r = send_own(redis, &own[GREET_SELECT], GREET_SELECT, (const char *const[]){"SELECT", database}, 2);
     if (r == 0)
-        r = send_own(redis, &own[GREET_SCRIPT], GREET_SCRIPT, (const char *const[]){"SCRIPT", "LOAD", sp_token_bucket_script}, 3);
+        r = load_scripts(redis, redis->load);
+    if (r == 0 && redis->place.kind == SP_REDIS_MASTER)
+        r = send_own(redis, &own[GREET_ROLE], GREET_ROLE, (const char *const[]){"ROLE"}, 1);
     if (r == 0)
-        r = send_own(redis, &own[GREET_PING], GREET_PING, (const char *const[]){"PING"}, 1);
+        r = ping(redis);
     if (r == 0)
         r = send_own(redis, &own[GREET_POLICY], GREET_POLICY, (const char *const[]){"CONFIG", "GET", "maxmemory-policy"}, 3);
     return r;
@@ -205,9 +244,9 @@ static void check_eviction(struct sp_redis *redis, const struct sp_resp_reply *r
         redis->asked_info = true;
         (void)send_own(redis, &redis->own[GREET_POLICY], GREET_POLICY, (const char *const[]){"INFO", "memory"}, 2);
     } else if (policy.len == 0) {
-        note(redis->eviction, "Redis does not let us see its maxmemory-policy; it must be noeviction", sp_span(NULL, 0));
+        sp_redis_note(redis->eviction, "Redis does not let us see its maxmemory-policy; it must be noeviction", sp_span(NULL, 0));
     } else if (!sp_span_eq(policy, SP_SPAN("noeviction"))) {
-        note(redis->eviction, "Redis may evict buckets, which refills them; set maxmemory-policy to noeviction; it is", policy);
+        sp_redis_note(redis->eviction, "Redis may evict buckets, which refills them; set maxmemory-policy to noeviction; it is", policy);
     }
 }
 
@@ -221,6 +260,38 @@ static void greeted(struct sp_redis *redis) {
     redis->state = STATE_READY;
     redis->problem[0] = 0;
     sp_breaker_succeeded(&redis->breaker);
+    redis->changed(redis->owner, redis);
+}
+
+static void authenticated(struct sp_redis *redis, const struct sp_resp_reply *reply) {
+    if (reply->value.type != SP_RESP_ERROR)
+        return;
+    if (redis->state == STATE_READY) /* Redis goes on with who we were, and so do decisions */
+        sp_redis_note(redis->problem, "Redis refused the new user or password, and is still used with the old one", reply->value.text);
+    else
+        broken(redis, "Redis refused the user or password", reply->value.text);
+}
+
+static void ponged(struct sp_redis *redis, const struct sp_resp_reply *reply) {
+    bool refused = reply->value.type == SP_RESP_ERROR;
+    bool wants_password = refused && redis->place.kind == SP_REDIS_SENTINEL && redis->config->password && !redis->told_password &&
+                          sp_span_starts(reply->value.text, SP_SPAN("NOAUTH"));
+    if (wants_password) {
+        redis->told_password = true;
+        if (authenticate(redis) < 0 || ping(redis) < 0)
+            broken(redis, "there is no memory to greet a sentinel", sp_span(NULL, 0));
+    } else if (refused) {
+        broken(redis, "Redis refused PING", reply->value.text);
+    } else {
+        greeted(redis);
+    }
+}
+
+/* ROLE: ["master", …], of which only the first is looked at. */
+static void see_role(void *command, const struct sp_resp_value *value, const struct sp_resp_place *place) {
+    struct sp_redis *redis = SP_CONTAINER(command, struct own_command, command)->redis;
+    if (place->depth == 1 && place->index == 0)
+        redis->is_master = value->type == SP_RESP_STRING && sp_span_eq(value->text, SP_SPAN("master"));
 }
 
 static void own_replied(struct sp_redis_command *command, const struct sp_resp_reply *reply) {
@@ -229,34 +300,33 @@ static void own_replied(struct sp_redis_command *command, const struct sp_resp_r
     own->sent = false;
     if (!reply)
         return;
+    struct sp_span refusal = reply->value.type == SP_RESP_ERROR ? reply->value.text : sp_span(NULL, 0);
     bool refused = reply->value.type == SP_RESP_ERROR;
     switch (own->what) {
     case GREET_AUTH:
-        if (refused && redis->state == STATE_READY) /* Redis goes on with who we were, and so do decisions */
-            note(redis->problem, "Redis refused the new user or password, and is still used with the old one", reply->value.text);
-        else if (refused)
-            broken(redis, "Redis refused the user or password", reply->value.text);
+        authenticated(redis, reply);
         break;
     case GREET_SELECT:
         if (refused)
-            broken(redis, "Redis refused the database", reply->value.text);
+            broken(redis, "Redis refused the database", refusal);
         break;
     case GREET_SCRIPT:
         if (refused)
-            broken(redis, "Redis refused the script", reply->value.text);
-        else if (!sp_span_eq(reply->value.text, sp_span_text(sp_token_bucket_sha1)))
+            broken(redis, "Redis refused the script", refusal);
+        else if (!sp_span_eq(reply->value.text, sp_span_text(own->script->sha1)))
             broken(redis, "Redis knows the script by another name", sp_span(NULL, 0));
         break;
-    case GREET_PING:
+    case GREET_ROLE:
         if (refused)
-            broken(redis, "Redis refused PING", reply->value.text);
-        else
-            greeted(redis);
+            broken(redis, "Redis does not say whether it is the master", refusal);
+        else if (!redis->is_master)
+            sp_redis_demoted(redis, SP_SPAN("its sentinels say it is"));
+        break;
+    case GREET_PING:
+        ponged(redis, reply);
         break;
     case GREET_POLICY:
         check_eviction(redis, reply);
-        break;
-    case GREET_COUNT:
         break;
     }
 }
@@ -265,12 +335,20 @@ static void own_replied(struct sp_redis_command *command, const struct sp_resp_r
 
 /* The next reply goes to the oldest command. Stops when a callback has ended this connection. */
 static int deliver(struct sp_redis *redis, const struct sp_transport *transport) {
-    const struct sp_resp_reply *reply;
-    int r;
-    while (redis->transport == transport && (r = sp_resp_next(redis->resp, &reply)) != 0) {
-        if (r < 0 || sp_list_empty(&redis->commands))
+    while (redis->transport == transport) {
+        const struct sp_resp_reply *reply;
+        bool awaited = !sp_list_empty(&redis->commands);
+        struct sp_redis_command *command = awaited ? sp_list_entry(redis->commands.next, struct sp_redis_command, node) : NULL;
+        sp_resp_visit_with(redis->resp, awaited ? command->visit : NULL, command);
+        int r = sp_resp_next(redis->resp, &reply);
+        if (r == 0)
+            return 0;
+        if (r < 0 || !awaited)
             return -EPROTO;
-        struct sp_redis_command *command = sp_list_entry(redis->commands.next, struct sp_redis_command, node);
+        if (command->asking && !command->asked) {
+            command->asked = true; /* that was ASKING's; had it been refused, the command will be too */
+            continue;
+        }
         sp_list_remove(&command->node);
         command->replied(command, reply);
     }
@@ -316,10 +394,8 @@ static void transport_ready(void *owner, unsigned ready) {
 
 /* ---- Connecting ---- */
 
-/* Ends the connection: whoever waits for a reply is told, and a next try is set. Callers touch nothing of the connection afterwards. */
-static void lose(struct sp_redis *redis) {
-    if (redis->state == STATE_OFF || redis->state == STATE_WAITING)
-        return;
+/* Whoever waits for a reply is told once the connection is closed and `next` is the state. */
+static void close_connection(struct sp_redis *redis, enum state next) {
     struct sp_list orphans;
     sp_list_init(&orphans);
     while (!sp_list_empty(&redis->commands)) {
@@ -330,7 +406,8 @@ static void lose(struct sp_redis *redis) {
     sp_transport_close(sp_take(redis->transport), true);
     sp_buffer_consume(&redis->out, sp_buffer_len(&redis->out));
     sp_resp_free(sp_take(redis->resp));
-    try_later(redis);
+    sp_timer_stop(&redis->timer);
+    redis->state = next;
     while (!sp_list_empty(&orphans)) {
         struct sp_redis_command *command = sp_list_entry(orphans.next, struct sp_redis_command, node);
         sp_list_remove(&command->node);
@@ -338,19 +415,24 @@ static void lose(struct sp_redis *redis) {
     }
 }
 
-static void try_later(struct sp_redis *redis) {
-    redis->state = STATE_WAITING;
+/* The connection is no more, and a next try is set. Callers touch nothing of the connection afterwards. */
+static void lose(struct sp_redis *redis) {
+    if (redis->state == STATE_OFF || redis->state == STATE_WAITING)
+        return;
+    close_connection(redis, STATE_WAITING);
     sp_timer_start(redis->loop, &redis->timer, sp_breaker_wait_ms(&redis->breaker, sp_random_u64_fast()));
+    redis->changed(redis->owner, redis);
 }
 
 static void open_connection(struct sp_redis *redis) {
     redis->reconnects++;
-    redis->asked_info = false;
+    redis->asked_info = redis->is_master = redis->demoted = redis->told_password = false;
     redis->state = STATE_OPENING;
-    sp_timer_start(redis->loop, &redis->timer, sp_max(GREETING_MS, redis->config->deadline_ms));
+    unsigned patience_ms = redis->place.kind == SP_REDIS_SENTINEL ? SENTINEL_MS : GREETING_MS;
+    sp_timer_start(redis->loop, &redis->timer, sp_max(patience_ms, redis->config->deadline_ms));
     int r = sp_resp_new(&redis->resp);
     if (r == 0)
-        r = sp_transport_connect(redis->loop, redis->config->unix_path ? NULL : &redis->address, redis->config->unix_path, redis->tls,
+        r = sp_transport_connect(redis->loop, redis->place.unix_path ? NULL : &redis->place.address, redis->place.unix_path, redis->tls,
                                  transport_ready, redis, &redis->transport);
     if (r == 0)
         r = greet(redis);
@@ -376,27 +458,31 @@ static void own_init(struct sp_redis *redis, struct own_command *own) {
     sp_list_init(&own->command.node);
 }
 
-int sp_redis_new(struct sp_loop *loop, struct sp_redis **ret) {
+int sp_redis_new(struct sp_loop *loop, sp_redis_changed *changed, void *owner, struct sp_redis **ret) {
     struct sp_redis *redis = calloc(1, sizeof *redis);
     if (!redis)
         return -ENOMEM;
     redis->loop = loop;
+    redis->changed = changed;
+    redis->owner = owner;
     sp_list_init(&redis->commands);
     sp_buffer_init(&redis->out, OUT_MAX);
     redis->timer.fire = timer_fired;
     redis->turn_end.run = turn_ended;
     for (size_t i = 0; i < GREET_COUNT; i++)
         own_init(redis, &redis->own[i]);
-    own_init(redis, &redis->reload);
+    for (size_t i = 0; i < SP_REDIS_SCRIPTS_MAX; i++) {
+        own_init(redis, &redis->load[i]);
+        own_init(redis, &redis->reload[i]);
+    }
+    redis->own[GREET_ROLE].command.visit = see_role;
     sp_turn_end_add(loop, &redis->turn_end);
     *ret = redis;
     return 0;
 }
 
 static void disconnect(struct sp_redis *redis) {
-    lose(redis);
-    sp_timer_stop(&redis->timer);
-    redis->state = STATE_OFF;
+    close_connection(redis, STATE_OFF);
     redis->breaker = (struct sp_breaker){0};
     redis->problem[0] = redis->eviction[0] = 0;
 }
@@ -413,13 +499,14 @@ void sp_redis_free(struct sp_redis *redis) {
 
 static const struct sp_hash_key no_secret = {0};
 
-static uint64_t place_of(const struct sp_redis_config *config) {
+static uint64_t where_of(const struct sp_redis_config *config, const struct sp_redis_place *place) {
     const uint64_t parts[] = {
-        sp_hash_span(&no_secret, sp_span_text(config->host)),
-        sp_hash_span(&no_secret, sp_span_text(config->unix_path)),
-        config->port,
+        place->kind,
+        place->unix_path != NULL,
+        sp_hash_span(&no_secret, sp_span_text(place->unix_path)),
+        sp_hash(&no_secret, place->address.bytes, sizeof place->address.bytes),
+        place->address.port,
         config->database,
-        config->unix_path != NULL,
     };
     return sp_hash(&no_secret, parts, sizeof parts);
 }
@@ -433,54 +520,36 @@ static uint64_t user_of(const struct sp_redis_config *config) {
     return sp_hash(&no_secret, parts, sizeof parts);
 }
 
-static int find_address(const struct sp_redis_config *config, struct sp_address *ret) {
-    if (config->unix_path)
-        return 0;
-    struct sp_span host = sp_span_text(config->host);
-    if (sp_span_eq_nocase(host, SP_SPAN("localhost")))
-        host = SP_SPAN("127.0.0.1");
-    ret->port = config->port;
-    return sp_address_parse(host, ret->bytes) ? 0 : -EINVAL;
-}
-
 /* Whether the connection that is there, or is being made, is the one that is wanted, or could be made so. */
-static bool stay(struct sp_redis *redis, uint64_t place, uint64_t user, const struct sp_tls_client *tls) {
-    if (redis->state == STATE_OFF || place != redis->place || !sp_tls_client_same(redis->tls, tls))
+static bool stay(struct sp_redis *redis, uint64_t where, uint64_t user, const struct sp_tls_client *tls) {
+    if (redis->state == STATE_OFF || where != redis->where || !sp_tls_client_same(redis->tls, tls))
         return false;
     if (user == redis->user)
         return true;
-    return redis->state == STATE_READY && redis->config->password && !redis->own[GREET_AUTH].sent && authenticate(redis) == 0;
+    return redis->state == STATE_READY && redis->config->password && !redis->own[GREET_AUTH].sent &&
+           redis->place.kind != SP_REDIS_SENTINEL && authenticate(redis) == 0;
 }
 
-int sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config, struct sp_tls_client *tls) {
-    uint64_t place = config ? place_of(config) : 0, user = config ? user_of(config) : 0;
+void sp_redis_configure(struct sp_redis *redis, const struct sp_redis_config *config, const struct sp_redis_place *place,
+                        struct sp_tls_client *tls) {
+    uint64_t where = place ? where_of(config, place) : 0, user = place ? user_of(config) : 0;
     redis->config = config;
-    bool stays = config && stay(redis, place, user, tls);
-    redis->place = place;
+    redis->place = place ? *place : (struct sp_redis_place){0};
+    bool stays = place && stay(redis, where, user, tls);
+    redis->where = where;
     redis->user = user;
     if (stays)
-        return 0;
+        return;
     disconnect(redis);
     sp_tls_client_unref(redis->tls);
     redis->tls = tls ? sp_tls_client_ref(tls) : NULL;
-    if (!config)
-        return 0;
-    if (config->tls != (tls != NULL)) {
-        note(redis->problem, "there is no TLS for Redis", sp_span(NULL, 0));
-        return -EINVAL;
-    }
-    int r = find_address(config, &redis->address);
-    if (r < 0) {
-        note(redis->problem, "the Redis host is neither an address nor localhost", sp_span(NULL, 0));
-        return r;
-    }
-    open_connection(redis);
-    return 0;
+    if (place)
+        open_connection(redis);
 }
 
 void sp_redis_state(const struct sp_redis *redis, struct sp_limiter_state *ret) {
     ret->shared = redis->config != NULL;
-    ret->up = redis->state == STATE_READY && !redis->breaker.open;
+    ret->up = sp_redis_connected(redis);
     ret->breaker_open = redis->breaker.open;
     ret->timeouts = redis->timeouts;
     ret->errors = redis->errors;

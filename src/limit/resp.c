@@ -8,58 +8,70 @@ struct sp_resp {
     struct sp_resp_reply reply;
     char text[SP_RESP_BYTES_MAX]; /* of the reply's values */
     size_t text_len;
+    sp_resp_visit *visit;
+    void *visitor;
+    size_t visited; /* values of this reply */
 };
 
-/* Where hiredis' next value belongs: the reply itself, or an item of it. NULL, which ends the decoding, for arrays in arrays. */
-static struct sp_resp_value *place_of(const redisReadTask *task) {
-    struct sp_resp *resp = task->privdata;
+/* Keeps the value where it belongs: the reply itself, or an item of it. NULL, which ends the decoding, for what has no place. */
+static void *keep(struct sp_resp *resp, const redisReadTask *task, const struct sp_resp_value *value) {
+    struct sp_resp_value *place = &resp->reply.value;
     if (!task->parent) {
-        resp->reply.n = 0;
-        resp->text_len = 0;
-        return &resp->reply.value;
+        resp->reply.n = resp->text_len = resp->visited = 0;
+    } else {
+        if (task->parent->parent || task->idx < 0 || (size_t)task->idx >= resp->reply.n)
+            return NULL;
+        place = &resp->reply.item[task->idx];
     }
-    if (task->parent->parent || task->idx < 0 || (size_t)task->idx >= resp->reply.n)
+    *place = *value;
+    if (value->text.len == 0)
+        return place;
+    if (value->text.len > sizeof resp->text - resp->text_len)
         return NULL;
-    return &resp->reply.item[task->idx];
+    char *copy = resp->text + resp->text_len;
+    memcpy(copy, value->text.at, value->text.len);
+    resp->text_len += value->text.len;
+    place->text.at = copy;
+    return place;
+}
+
+static void *show(struct sp_resp *resp, const redisReadTask *task, const struct sp_resp_value *value) {
+    if (++resp->visited > SP_RESP_VISIT_MAX)
+        return NULL;
+    struct sp_resp_place place = {.index = (size_t)sp_max(task->idx, 0)};
+    for (const redisReadTask *outer = task->parent; outer; outer = outer->parent)
+        place.depth++;
+    resp->visit(resp->visitor, value, &place);
+    return &resp->reply; /* anything but NULL */
+}
+
+static void *take(const redisReadTask *task, const struct sp_resp_value *value) {
+    struct sp_resp *resp = task->privdata;
+    return resp->visit && task->parent ? show(resp, task, value) : keep(resp, task, value);
 }
 
 static void *create_string(const redisReadTask *task, char *bytes, size_t len) {
-    struct sp_resp *resp = task->privdata;
-    struct sp_resp_value *value = place_of(task);
-    if (!value || len > sizeof resp->text - resp->text_len)
-        return NULL;
-    char *copy = resp->text + resp->text_len;
-    memcpy(copy, bytes, len);
-    resp->text_len += len;
     enum sp_resp_type type = task->type == REDIS_REPLY_ERROR    ? SP_RESP_ERROR
                              : task->type == REDIS_REPLY_STATUS ? SP_RESP_STATUS
                                                                 : SP_RESP_STRING;
-    *value = (struct sp_resp_value){.type = type, .text = sp_span(copy, len)};
-    return value;
+    return take(task, &(struct sp_resp_value){.type = type, .text = sp_span(bytes, len)});
 }
 
 static void *create_integer(const redisReadTask *task, long long integer) {
-    struct sp_resp_value *value = place_of(task);
-    if (value)
-        *value = (struct sp_resp_value){.type = SP_RESP_INTEGER, .integer = integer};
-    return value;
+    return take(task, &(struct sp_resp_value){.type = SP_RESP_INTEGER, .integer = integer});
 }
 
-static void *create_nil(const redisReadTask *task) {
-    struct sp_resp_value *value = place_of(task);
-    if (value)
-        *value = (struct sp_resp_value){.type = SP_RESP_NIL};
-    return value;
-}
+static void *create_nil(const redisReadTask *task) { return take(task, &(struct sp_resp_value){.type = SP_RESP_NIL}); }
 
 static void *begin_array(const redisReadTask *task, size_t n) {
     struct sp_resp *resp = task->privdata;
-    if (task->parent || task->type != REDIS_REPLY_ARRAY || n > SP_RESP_ITEMS_MAX)
+    bool visited = resp->visit != NULL;
+    if (task->type != REDIS_REPLY_ARRAY || n > (visited ? SP_RESP_VISIT_MAX : SP_RESP_ITEMS_MAX) || (task->parent && !visited))
         return NULL;
-    struct sp_resp_value *value = place_of(task);
-    *value = (struct sp_resp_value){.type = SP_RESP_ARRAY};
-    resp->reply.n = n;
-    return value;
+    void *object = take(task, &(struct sp_resp_value){.type = SP_RESP_ARRAY, .integer = (int64_t)n});
+    if (!visited)
+        resp->reply.n = n;
+    return object;
 }
 
 static void free_nothing(void *object) { (void)object; }
@@ -121,4 +133,9 @@ int sp_resp_next(struct sp_resp *resp, const struct sp_resp_reply **ret) {
         return 1;
     }
     return resp->reader->len - resp->reader->pos > SP_RESP_BYTES_MAX ? -EPROTO : 0;
+}
+
+void sp_resp_visit_with(struct sp_resp *resp, sp_resp_visit *visit, void *owner) {
+    resp->visit = visit;
+    resp->visitor = owner;
 }

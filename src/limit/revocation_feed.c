@@ -18,13 +18,14 @@ _Static_assert(2 * SP_REVOKED_PAGE <= SP_RESP_ITEMS_MAX, "a page fits into a rep
 
 struct sp_revocation_feed {
     struct sp_loop *loop;
-    struct sp_redis *redis;
+    struct sp_redis_route *route;
     const struct sp_config *config;
     const struct sp_revocations *known; /* NULL: nobody wants to know */
     struct sp_revocations *listed;      /* what Redis is known to have */
     sp_revoked_elsewhere *learned;
     void *owner;
     struct sp_timer timer;
+    unsigned slot;       /* the set's */
     uint64_t connection; /* the one that was read whole, or is */
     bool connected;      /* there was one */
     bool whole;          /* everything is being read */
@@ -87,7 +88,7 @@ static int send_words(struct sp_revocation_feed *feed, struct sp_redis_command *
     int len = redisFormatCommandArgv(&bytes, (int)n, words, lengths);
     if (len < 0)
         return -ENOMEM;
-    int r = sp_redis_send(feed->redis, command, bytes, (size_t)len);
+    int r = sp_redis_route_send(feed->route, feed->slot, command, bytes, (size_t)len);
     redisFreeCommand(bytes);
     return r;
 }
@@ -149,8 +150,8 @@ static void page_read(struct sp_redis_command *command, const struct sp_resp_rep
     size_t n = 0;
     uint64_t before = feed->last;
     feed->reads = false;
-    if (!reply)
-        return;
+    if (sp_redis_route_consider(feed->route, command, reply, NULL, 0) == SP_REDIS_FAILED)
+        return; /* the next tick asks who it is by then */
     int members = sp_revoked_page(reply, before, listed, &n, &feed->last);
     if (members < 0)
         return complain(feed, "Redis does not tell which API keys are revoked", reply);
@@ -172,8 +173,10 @@ static void page_read(struct sp_redis_command *command, const struct sp_resp_rep
 static void was_told(struct sp_redis_command *command, const struct sp_resp_reply *reply) {
     struct sp_revocation_feed *feed = SP_CONTAINER(command, struct sp_revocation_feed, telling);
     feed->tells = false;
-    if (!reply)
+    if (sp_redis_route_consider(feed->route, command, reply, NULL, 0) == SP_REDIS_FAILED) {
+        feed->to_whole = sp_min(feed->to_whole, (unsigned)WHOLE_AFTER_FAILURE); /* and then told again */
         return;
+    }
     if (reply->value.type != SP_RESP_INTEGER)
         return complain(feed, "Redis does not take down which API keys are revoked", reply);
     for (size_t i = 0; i < feed->n_told; i++)
@@ -185,10 +188,7 @@ static void was_told(struct sp_redis_command *command, const struct sp_resp_repl
 /* ---- Clockwork ---- */
 
 static bool is_up(const struct sp_revocation_feed *feed, uint64_t *ret_connection) {
-    struct sp_limiter_state state = {0};
-    sp_redis_state(feed->redis, &state);
-    *ret_connection = state.reconnects;
-    return state.up;
+    return sp_redis_route_connected(feed->route, feed->slot, ret_connection);
 }
 
 static void begin_whole(struct sp_revocation_feed *feed, uint64_t connection) {
@@ -208,7 +208,7 @@ static void tick(struct sp_timer *timer) {
         return;
     if (feed->reads) {
         if (sp_clock_us() - feed->asked_us > SP_REVOCATION_FEED_MS * UINT64_C(1000)) /* many deadlines ago */
-            sp_redis_timed_out(feed->redis);
+            sp_redis_route_timed_out(&feed->reading);
         return;
     }
     if (!feed->connected || connection != feed->connection || feed->to_whole-- == 0)
@@ -226,12 +226,12 @@ void sp_revocation_feed_tell(struct sp_revocation_feed *feed) {
 
 /* ---- Life ---- */
 
-int sp_revocation_feed_new(struct sp_loop *loop, struct sp_redis *redis, struct sp_revocation_feed **ret) {
+int sp_revocation_feed_new(struct sp_loop *loop, struct sp_redis_route *route, struct sp_revocation_feed **ret) {
     struct sp_revocation_feed *feed = calloc(1, sizeof *feed);
     if (!feed)
         return -ENOMEM;
     feed->loop = loop;
-    feed->redis = redis;
+    feed->route = route;
     feed->timer.fire = tick;
     feed->reading.replied = page_read;
     feed->telling.replied = was_told;
@@ -273,7 +273,10 @@ void sp_revocation_feed_share(struct sp_revocation_feed *feed, const struct sp_r
 }
 
 void sp_revocation_feed_configure(struct sp_revocation_feed *feed, const struct sp_config *config) {
+    char set[SP_REDIS_KEY_MAX];
     feed->config = config;
+    if (config->redis)
+        feed->slot = sp_redis_key_slot(sp_span(set, set_name(feed, set)));
     start(feed);
 }
 

@@ -9,15 +9,15 @@
 
 #include <sallyport/limit.h>
 
-#include "redis_client.h"
+#include "redis_route.h"
 
 #define SP_REVOCATION_FEED_MS 400
 #define SP_REVOKED_KEPT       65536
 #define SP_REVOKED_PAGE       64
 
 struct sp_revocation_feed;
-/* redis is borrowed and must be freed before: its commands under way come home to the feed. */
-int sp_revocation_feed_new(struct sp_loop *loop, struct sp_redis *redis, struct sp_revocation_feed **ret) SP_MUST_USE;
+/* route is borrowed and must be freed before: its commands under way come home to the feed. */
+int sp_revocation_feed_new(struct sp_loop *loop, struct sp_redis_route *route, struct sp_revocation_feed **ret) SP_MUST_USE;
 void sp_revocation_feed_free(struct sp_revocation_feed *feed); /* takes NULL */
 void sp_revocation_feed_share(struct sp_revocation_feed *feed, const struct sp_revocations *known, sp_revoked_elsewhere *learned,
                               void *owner);

@@ -182,18 +182,47 @@ static ssize_t digest_of_subject(uint32_t by, const struct sp_limit_facts *facts
     return (ssize_t)(1 + sp_hex(hash, len, out + 1));
 }
 
-ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
-                             char out[SP_REDIS_KEY_MAX]) {
-    struct key_text text = {.at = out, .max = SP_REDIS_KEY_MAX - SP_SUBJECT_TEXT_MAX};
+/* Between the subject's braces: what it is, or a digest of that. */
+static ssize_t write_subject(uint32_t by, const struct sp_limit_facts *facts, char out[SP_SUBJECT_TEXT_MAX]) {
+    struct key_text subject = {.at = out, .max = SP_SUBJECT_TEXT_MAX};
+    put_subject(&subject, by, facts);
+    return subject.spilled ? digest_of_subject(by, facts, out) : (ssize_t)subject.len;
+}
+
+static const char *const kind_ending[SP_LIMIT_KINDS] = {
+    [SP_LIMIT_REQUESTS] = "}", [SP_LIMIT_TOKENS] = "}:t", [SP_LIMIT_CONCURRENCY] = "}:c"};
+#define ENDING_MAX 3
+
+ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, enum sp_limit_kind kind,
+                             const struct sp_limit_facts *facts, char out[SP_REDIS_KEY_MAX]) {
+    struct key_text text = {.at = out, .max = SP_REDIS_KEY_MAX - SP_SUBJECT_TEXT_MAX - ENDING_MAX};
     put(&text, prefix, strlen(prefix));
     put_escaped(&text, sp_span_text(limit->name));
-    put(&text, ":", 1);
+    put(&text, ":{", 2);
     if (text.spilled)
         return -ENAMETOOLONG;
-    struct key_text subject = {.at = out + text.len, .max = SP_SUBJECT_TEXT_MAX};
-    put_subject(&subject, limit->by, facts);
-    if (!subject.spilled)
-        return (ssize_t)(text.len + subject.len);
-    ssize_t n = digest_of_subject(limit->by, facts, out + text.len);
-    return n < 0 ? n : (ssize_t)text.len + n;
+    ssize_t n = write_subject(limit->by, facts, out + text.len);
+    if (n < 0)
+        return n;
+    text.len += (size_t)n;
+    text.max = SP_REDIS_KEY_MAX;
+    put(&text, kind_ending[kind], strlen(kind_ending[kind]));
+    return (ssize_t)text.len;
+}
+
+int sp_subject_key_kind(struct sp_span key, const struct sp_limit_config *limit, enum sp_limit_kind *ret_kind) {
+    char begin[SP_REDIS_KEY_MAX];
+    struct key_text text = {.at = begin, .max = sizeof begin};
+    put_escaped(&text, sp_span_text(limit->name));
+    put(&text, ":{", 2);
+    if (text.spilled || !sp_span_starts(key, sp_span(begin, text.len)))
+        return -ENOENT;
+    for (unsigned kind = 0; kind < SP_LIMIT_KINDS; kind++) {
+        size_t len = strlen(kind_ending[kind]);
+        if (key.len >= text.len + len && memcmp(key.at + key.len - len, kind_ending[kind], len) == 0) {
+            *ret_kind = (enum sp_limit_kind)kind;
+            return 0;
+        }
+    }
+    return -ENOENT;
 }

@@ -1,7 +1,14 @@
 /* Whose bucket it is: the facts that a limit counts by, as a hash for this machine's table and as a key in Redis.
  *
- * A key in Redis is  <prefix><limit's name>:<subject>  where subject is one or more of these, parted by commas, in this order:
+ * Keys in Redis:  <prefix><limit's name>:{<subject>}      what the limit says of requests
+ *                 <prefix><limit's name>:{<subject>}:t    of tokens
+ *                 <prefix><limit's name>:{<subject>}:c    of requests at one time
+ * where subject is one or more of these, parted by commas, in this order:
  *     s=<subject>  t=<tenant>  k=<key id>  m=<model>  r=<route>  a=<address>  g      (by: global)
+ * So a caller has one key for each thing that each of its limits bounds, and a cluster keeps all that concern one subject in one slot, for
+ * what is in braces is all that the slot is told by. A key of requests or tokens goes when its bucket would be full again, and not before
+ * whoever settled lately could repeat it (token_bucket.lua); one of requests at one time when no gateway holds a place (slots.h).
+ *
  * Bytes other than letters, digits and . _ @ / + - are written %XX (upper case), so nothing a client sends can mean another key; addresses
  * are literal, IPv6 as its /64 ("2001:db8:0:1::/64"). A subject longer than SP_SUBJECT_TEXT_MAX bytes becomes # and its SHA-256 in hex. An
  * empty fact is counted like any other: all callers without a tenant share one bucket of a limit by tenant. */
@@ -15,8 +22,10 @@
 
 /* Equal facts, equal hash; `by` is part of it. Allocates nothing. */
 uint64_t sp_subject_hash(const struct sp_hash_key *hash_key, uint32_t by, const struct sp_limit_facts *facts);
-/* Writes the key, without NUL; its length, or -ENAMETOOLONG, or -EIO when SHA-256 fails. */
-ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, const struct sp_limit_facts *facts,
-                             char out[SP_REDIS_KEY_MAX]) SP_MUST_USE;
+/* Writes the key, without NUL; its length, or -ENAMETOOLONG, or -EIO when SHA-256 fails. prefix "": the key as it is known before that. */
+ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, enum sp_limit_kind kind,
+                             const struct sp_limit_facts *facts, char out[SP_REDIS_KEY_MAX]) SP_MUST_USE;
+/* Whether a key without its prefix is one of this limit, and of what: 0, with *ret_kind set, or -ENOENT. */
+int sp_subject_key_kind(struct sp_span key, const struct sp_limit_config *limit, enum sp_limit_kind *ret_kind) SP_MUST_USE;
 
 #endif

@@ -27,7 +27,7 @@ static unsigned slots_used(const struct sp_traffic *traffic) {
 
 static const struct sp_traffic_part *part_in_use(const struct sp_traffic *traffic, unsigned slot) {
     const struct sp_traffic_part *part = &traffic->segment->parts[slot];
-    return atomic_load_explicit(&part->in_use, memory_order_acquire) ? part : NULL;
+    return atomic_load_explicit(&part->in_use, memory_order_acquire) == SP_TRAFFIC_IN_USE ? part : NULL;
 }
 
 int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_key *key, struct sp_traffic **ret) {
@@ -40,9 +40,11 @@ int sp_traffic_open(void *segment, unsigned worker_slot, const struct sp_hash_ke
     traffic->own = &traffic->segment->parts[worker_slot];
     traffic->key = *key;
     /* Pages never touched stay unallocated: only a part that had a worker before is cleared. */
-    if (atomic_exchange(&traffic->own->in_use, 0))
+    if (atomic_load(&traffic->own->in_use) != SP_TRAFFIC_NEVER_USED) {
+        atomic_store(&traffic->own->in_use, SP_TRAFFIC_GONE);
         memset(traffic->own, 0, sizeof *traffic->own);
-    atomic_store_explicit(&traffic->own->in_use, 1, memory_order_release);
+    }
+    atomic_store_explicit(&traffic->own->in_use, SP_TRAFFIC_IN_USE, memory_order_release);
     uint32_t used = atomic_load(&traffic->segment->slots_used);
     while (used <= worker_slot && !atomic_compare_exchange_weak(&traffic->segment->slots_used, &used, worker_slot + 1))
         ;
@@ -162,3 +164,51 @@ uint64_t sp_traffic_server_in_flight(const struct sp_traffic *traffic, unsigned 
     }
     return sum;
 }
+
+/* ---- Requests that wait ---- */
+
+uint64_t sp_traffic_waiting(const struct sp_traffic *traffic, unsigned pool_slot) {
+    uint64_t sum = 0;
+    for (unsigned slot = 0; slot < slots_used(traffic); slot++) {
+        const struct sp_traffic_part *part = part_in_use(traffic, slot);
+        if (part)
+            sum += atomic_load_explicit(&part->waiting[pool_slot], memory_order_relaxed);
+    }
+    return sum;
+}
+
+bool sp_traffic_wait(struct sp_traffic *traffic, unsigned pool_slot, uint64_t max) {
+    add(&traffic->own->waiting[pool_slot], 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (sp_traffic_waiting(traffic, pool_slot) <= max)
+        return true;
+    add(&traffic->own->waiting[pool_slot], -1);
+    return false;
+}
+
+void sp_traffic_waits_no_more(struct sp_traffic *traffic, unsigned pool_slot) { add(&traffic->own->waiting[pool_slot], -1); }
+
+void sp_traffic_tell_next(struct sp_traffic *traffic, unsigned pool_slot, uint64_t rank) {
+    atomic_store_explicit(&traffic->own->next[pool_slot], rank, memory_order_relaxed);
+}
+
+unsigned sp_traffic_workers(const struct sp_traffic *traffic) { return slots_used(traffic); }
+
+uint64_t sp_traffic_next_of(const struct sp_traffic *traffic, unsigned worker_slot, unsigned pool_slot) {
+    const struct sp_traffic_part *part = part_in_use(traffic, worker_slot);
+    return part && part != traffic->own ? atomic_load_explicit(&part->next[pool_slot], memory_order_relaxed) : 0;
+}
+
+#define TURN_TIME_BITS 48 /* of microseconds: nine years */
+
+void sp_traffic_turn(struct sp_traffic *traffic, uint64_t who, uint64_t now_us) {
+    uint64_t turn = who >> TURN_TIME_BITS << TURN_TIME_BITS | (now_us & ((UINT64_C(1) << TURN_TIME_BITS) - 1));
+    atomic_store_explicit(&traffic->segment->turns[who % SP_TRAFFIC_TURNS], turn, memory_order_relaxed);
+}
+
+uint64_t sp_traffic_last_turn(const struct sp_traffic *traffic, uint64_t who) {
+    uint64_t turn = atomic_load_explicit(&traffic->segment->turns[who % SP_TRAFFIC_TURNS], memory_order_relaxed);
+    return turn >> TURN_TIME_BITS == who >> TURN_TIME_BITS ? turn & ((UINT64_C(1) << TURN_TIME_BITS) - 1) : 0;
+}
+
+uint64_t sp_traffic_hash(const struct sp_traffic *traffic, struct sp_span span) { return sp_hash_span(&traffic->key, span); }

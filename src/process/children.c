@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sallyport/net.h>
+
 #include "supervisor.h"
 
 #define QUICK_DEATH_MS 1000  /* dying sooner after its start than this is failing, not an accident */
@@ -340,6 +342,8 @@ static void gone(struct sp_process *process, int status) {
     sp_timer_stop(&process->timer);
     if (process->role->id == SP_ROLE_CONTROL)
         sp_reload_forget_askers(supervisor);
+    else
+        sp_traffic_worker_gone(supervisor->segment_fd[SP_SEGMENT_TRAFFIC], process->slot);
     if (was_draining || !is_wanted(process)) {
         supervisor->unclean |= was_draining && status != 0;
         sp_log(supervisor->phase == SP_PHASE_ENDING ? SP_LOG_DEBUG : SP_LOG_INFO, "%s (pid %d) %s", name, (int)pid, how);

@@ -2,10 +2,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <sallyport/process.h>
+
+/* What a manager that does not read is waited for: the supervisor has processes to look after, and to end. */
+#define PATIENCE_US 100000
 
 static int address_of(const char *path, struct sockaddr_un *ret, socklen_t *ret_len) {
     size_t len = strlen(path);
@@ -38,6 +42,9 @@ int sp_notify(const char *format, ...) {
     size_t size = sp_min((size_t)len, sizeof text - 1);
     _cleanup_(sp_close_fd) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
+        return -errno;
+    const struct timeval patience = {.tv_usec = PATIENCE_US};
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
         return -errno;
     ssize_t n = sendto(fd, text, size, MSG_NOSIGNAL, (struct sockaddr *)&address, address_len);
     return n < 0 ? -errno : 0;

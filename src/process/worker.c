@@ -41,6 +41,11 @@ static void count_limiter(struct worker *worker) {
     sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_COMMANDS, now.commands - told->commands);
     sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_ERRORS, now.errors - told->errors);
     sp_count(worker->counters, worker->slot, SP_COUNTER_REDIS_TIMEOUTS, now.timeouts - told->timeouts);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_LIMITS_LEASED, now.leased - told->leased);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_LIMITS_STRICT, now.strict - told->strict);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_SETTLEMENTS, now.settlements - told->settlements);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_SETTLEMENTS_DROPPED, now.settlements_dropped - told->settlements_dropped);
+    sp_count(worker->counters, worker->slot, SP_COUNTER_HOLDINGS_RECOVERED, now.recovered - told->recovered);
     sp_gauge(worker->counters, worker->slot, SP_GAUGE_REDIS_CONFIGURED, now.shared);
     sp_gauge(worker->counters, worker->slot, SP_GAUGE_REDIS_UP, now.up);
     if (now.shared && told->shared && now.up != told->up) {
@@ -56,6 +61,10 @@ static void count_limiter(struct worker *worker) {
 
 static void count_backends(struct worker *worker) {
     const struct sp_config *config = worker->current->config;
+    for (size_t p = 0; p < config->n_pools; p++) {
+        unsigned slot = config->pools[p].slot;
+        sp_gauge_queue(worker->counters, worker->slot, slot, (uint32_t)sp_queue_length_own(worker->upstreams, slot));
+    }
     for (size_t p = 0; p < config->n_pools; p++)
         for (size_t s = 0; s < config->pools[p].n_servers; s++) {
             unsigned slot = config->pools[p].servers[s].slot;
@@ -150,7 +159,7 @@ static int on_start(void *owner, struct sp_child *child, const struct sp_msg_sta
     if (!error)
         error = sp_traffic_open(segments[SP_SEGMENT_TRAFFIC], start->slot, &key, &worker->traffic);
     if (!error)
-        error = sp_limiter_new(worker->loop, segments[SP_SEGMENT_BUCKETS], &key, &worker->limiter);
+        error = sp_limiter_new(worker->loop, segments[SP_SEGMENT_BUCKETS], &key, start->slot, &worker->limiter);
     if (!error)
         error = sp_upstreams_new(worker->loop, worker->traffic, &worker->upstreams);
     if (!error)
@@ -265,6 +274,7 @@ static void on_commit(void *owner, uint64_t generation) {
         return;
     }
     sp_service_use(worker->service, snapshot);
+    sp_count_usage_for(worker->counters, worker->slot, snapshot->config);
     configure_acceptors(worker, snapshot);
     if (worker->current)
         sp_count(worker->counters, worker->slot, SP_COUNTER_RELOADS, 1);

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-enum fitness { UNFIT, FULL, LAST_RESORT, FIT };
+enum fitness { UNFIT, FULL, NO_CONNECTION /* of this worker */, LAST_RESORT, FIT };
 
 /* Pool and server are those of the asking request's snapshot, which may be older than what the server's state was last told. */
 static enum fitness fitness(const struct sp_upstreams *upstreams, const struct sp_pool_config *pool, unsigned index) {
@@ -11,10 +11,11 @@ static enum fitness fitness(const struct sp_upstreams *upstreams, const struct s
     if (!server || server->down || server->n_addresses == 0 || !sp_server_is(server, config))
         return UNFIT;
     uint64_t in_flight = sp_traffic_server_in_flight(upstreams->traffic, config->slot);
-    if (config->max_in_flight && in_flight >= config->max_in_flight)
+    uint64_t max_in_flight = sp_server_max_in_flight(server, config);
+    if (max_in_flight && in_flight >= max_in_flight)
         return FULL;
-    if (server->connections >= pool->connections && sp_list_empty(&server->idle))
-        return FULL;
+    if (server->connections >= sp_server_max_connections(server, pool) && sp_list_empty(&server->idle))
+        return NO_CONNECTION;
     /* An ejected server is asked only when nobody else can be: what traffic saw must not close a whole pool. */
     return server->ejected_until_ms > sp_loop_now_ms(upstreams->loop) ? LAST_RESORT : FIT;
 }
@@ -89,7 +90,7 @@ struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct
         collect(upstreams, pool, 0, &found);
     }
     if (found.best < LAST_RESORT) {
-        *ret_error = found.best == FULL ? -EBUSY : -EHOSTDOWN;
+        *ret_error = found.best == UNFIT ? -EHOSTDOWN : -EBUSY;
         return NULL;
     }
     unsigned chosen = 0;
@@ -97,4 +98,19 @@ struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct
         chosen = pool->balance == SP_BALANCE_ROUND_ROBIN ? in_turn(upstreams, &found) : two_choices(upstreams, &found);
     *ret_index = found.index[chosen];
     return upstreams->servers[pool->servers[*ret_index].slot];
+}
+
+int sp_balance_room(const struct sp_upstreams *upstreams, const struct sp_pool_config *pool) {
+    struct candidates found;
+    collect(upstreams, pool, 0, &found);
+    switch (found.best) {
+    case UNFIT:
+        return -EHOSTDOWN;
+    case FULL:
+        return -EBUSY;
+    case NO_CONNECTION:
+        return -ENOBUFS;
+    default:
+        return 0;
+    }
 }

@@ -16,6 +16,7 @@ struct sp_backend {
     sp_transport_ready *ready; /* the borrower's, while connecting */
     void *owner;
     uint64_t idle_since_ms;
+    unsigned pool_slot; /* while lent */
     bool reused, timed_out, reported;
 };
 
@@ -49,6 +50,7 @@ int sp_upstreams_new(struct sp_loop *loop, struct sp_traffic *traffic, struct sp
     upstreams->loop = loop;
     upstreams->traffic = traffic;
     upstreams->sweep.fire = sweep;
+    sp_queues_init(upstreams);
     sp_timer_start(loop, &upstreams->sweep, SWEEP_MS);
     *ret = upstreams;
     return 0;
@@ -58,6 +60,7 @@ void sp_upstreams_free(struct sp_upstreams *upstreams) {
     if (!upstreams)
         return;
     sp_timer_stop(&upstreams->sweep);
+    sp_queues_free(upstreams);
     for (unsigned slot = 0; slot < SP_SERVERS_MAX; slot++)
         if (upstreams->servers[slot]) {
             close_idle(upstreams->servers[slot]);
@@ -85,6 +88,14 @@ static uint64_t server_identity(const struct sp_server_config *config) {
 
 bool sp_server_is(const struct sp_server *server, const struct sp_server_config *config) {
     return server->config == config || server->host == server_identity(config);
+}
+
+uint64_t sp_server_max_in_flight(const struct sp_server *server, const struct sp_server_config *config) {
+    return server->config && sp_server_is(server, config) ? server->config->max_in_flight : config->max_in_flight;
+}
+
+unsigned sp_server_max_connections(const struct sp_server *server, const struct sp_pool_config *pool) {
+    return server->pool ? server->pool->connections : pool->connections;
 }
 
 /* What was connected in another way may not stand in for what would be connected now. */
@@ -139,6 +150,7 @@ int sp_upstreams_configure(struct sp_upstreams *upstreams, struct sp_config *con
         }
     sp_config_unref(upstreams->config);
     upstreams->config = sp_config_ref(config);
+    sp_queues_configured(upstreams);
     return 0;
 }
 
@@ -153,6 +165,7 @@ void sp_upstreams_addresses(struct sp_upstreams *upstreams, unsigned server_slot
     server->n_addresses = (unsigned)sp_min(n, (size_t)SP_SERVER_ADDRESSES_MAX);
     if (server->n_addresses > 0)
         memcpy(server->addresses, addresses, server->n_addresses * sizeof *addresses);
+    sp_queue_wake(upstreams);
 }
 
 void sp_upstreams_health(struct sp_upstreams *upstreams, unsigned server_slot, bool up) {
@@ -162,6 +175,7 @@ void sp_upstreams_health(struct sp_upstreams *upstreams, unsigned server_slot, b
     server->down = !up;
     if (!up)
         close_idle(server);
+    sp_queue_wake(upstreams);
 }
 
 bool sp_upstreams_server_up(const struct sp_upstreams *upstreams, unsigned server_slot) {
@@ -181,15 +195,20 @@ static void free_backend(struct sp_deferred *deferred) {
 }
 
 /* The request is counted already: see claim(). */
-static void lend(struct sp_backend *backend, const struct sp_server_config *config) {
+static void lend(struct sp_backend *backend, const struct sp_pool_config *pool, const struct sp_server_config *config) {
     backend->config = config;
+    backend->pool_slot = pool->slot;
     backend->reported = false;
 }
 
 static void unlend(struct sp_backend *backend) {
-    if (backend->config)
-        sp_traffic_server_add(backend->server->upstreams->traffic, backend->config->slot, -1);
+    struct sp_upstreams *upstreams = backend->server->upstreams;
+    if (backend->config) {
+        sp_traffic_server_add(upstreams->traffic, backend->config->slot, -1);
+        sp_queue_departed(upstreams, backend->pool_slot);
+    }
     backend->config = NULL;
+    sp_queue_wake(upstreams);
 }
 
 void sp_backend_close(struct sp_backend *backend, bool abort) {
@@ -274,13 +293,14 @@ static struct sp_backend *open_backend(struct sp_server *server, const struct sp
     upstreams->opened++;
     server->connections++;
     sp_timer_start(upstreams->loop, &backend->connect_timer, pool->connect_timeout_ms);
-    lend(backend, config);
+    lend(backend, pool, config);
     return backend;
 }
 
-static bool claim(const struct sp_upstreams *upstreams, const struct sp_server_config *config) {
+static bool claim(const struct sp_upstreams *upstreams, const struct sp_server *server, const struct sp_server_config *config) {
+    uint64_t max = sp_server_max_in_flight(server, config);
     sp_traffic_server_add(upstreams->traffic, config->slot, 1);
-    if (!config->max_in_flight || sp_traffic_server_in_flight(upstreams->traffic, config->slot) <= config->max_in_flight)
+    if (!max || sp_traffic_server_in_flight(upstreams->traffic, config->slot) <= max)
         return true;
     sp_traffic_server_add(upstreams->traffic, config->slot, -1);
     return false;
@@ -306,29 +326,25 @@ static struct sp_server *choose(struct sp_upstreams *upstreams, const struct sp_
                                 int *ret_error) {
     for (int times = 0; times < CHOICES_MAX; times++) {
         struct sp_server *server = sp_balance_choose(upstreams, pool, tried, ret_index, ret_error);
-        if (!server || claim(upstreams, &pool->servers[*ret_index]))
+        if (!server || claim(upstreams, server, &pool->servers[*ret_index]))
             return server;
     }
     *ret_error = -EBUSY;
     return NULL;
 }
 
-struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_upstream_tried *tried,
-                                    sp_transport_ready *ready, void *owner, int *ret_error) {
-    unsigned index = 0;
-    struct sp_server *server = choose(upstreams, pool, tried->servers, &index, ret_error);
-    if (!server)
-        return NULL;
-    if (index < 64)
-        tried->servers |= UINT64_C(1) << index;
-    struct sp_backend *backend = tried->fresh_only ? NULL : take_idle(server);
+/* To a server that was chosen, where the request is counted already. */
+static struct sp_backend *connect_to(struct sp_server *server, const struct sp_pool_config *pool, unsigned index, bool fresh_only,
+                                     sp_transport_ready *ready, void *owner, int *ret_error) {
+    struct sp_upstreams *upstreams = server->upstreams;
+    struct sp_backend *backend = fresh_only ? NULL : take_idle(server);
     if (backend) {
         backend->reused = true;
         sp_transport_own(backend->transport, ready, owner);
-        lend(backend, &pool->servers[index]);
+        lend(backend, pool, &pool->servers[index]);
         return backend;
     }
-    if (server->connections >= pool->connections && !sp_list_empty(&server->idle))
+    if (server->connections >= sp_server_max_connections(server, pool) && !sp_list_empty(&server->idle))
         sp_backend_close(sp_list_entry(server->idle.prev, struct sp_backend, node), false);
     backend = open_backend(server, pool, &pool->servers[index], ready, owner, ret_error);
     if (backend)
@@ -339,6 +355,25 @@ struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct
     return NULL;
 }
 
+struct sp_backend *sp_upstream_take(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_upstream_tried *tried,
+                                    struct sp_queue_ticket *ticket, sp_transport_ready *ready, void *owner, int *ret_error) {
+    if (!sp_queue_lets(upstreams, pool, ticket)) {
+        *ret_error = -EBUSY;
+        return NULL;
+    }
+    unsigned index = 0;
+    struct sp_server *server = choose(upstreams, pool, tried->servers, &index, ret_error);
+    if (!server) {
+        if (ticket && *ret_error != -EBUSY)
+            sp_queue_leave(ticket);
+        return NULL;
+    }
+    sp_queue_served(pool, ticket);
+    if (index < 64)
+        tried->servers |= UINT64_C(1) << index;
+    return connect_to(server, pool, index, tried->fresh_only, ready, owner, ret_error);
+}
+
 void sp_backend_report(struct sp_backend *backend, bool good) {
     struct sp_server *server = backend->server;
     const struct sp_pool_config *pool = server->pool;
@@ -347,7 +382,7 @@ void sp_backend_report(struct sp_backend *backend, bool good) {
     backend->reported = true;
     server->failures = good ? 0 : server->failures + 1;
     if (good)
-        server->ejected_until_ms = 0;
+        server->ejected_until_ms = 0; /* it was not full while it was ejected: nobody waits for this */
     else if (pool->outlier_failures && server->failures >= pool->outlier_failures)
         server->ejected_until_ms = sp_loop_now_ms(server->upstreams->loop) + pool->outlier_eject_ms;
 }

@@ -1,17 +1,22 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
 import pytest
 
 import harness
+import watchdog
 from backend import Backend
 from issuer import Issuer
 
 
 def pytest_configure(config):
+    config.watchdog = watchdog.Watchdog()
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time-out from outside: what is known by then is still reported
     config.addinivalue_line("markers", "measures: measures memory or time, which a sanitizer build distorts")
     config.addinivalue_line("markers", "slow: takes several seconds")
 
@@ -22,6 +27,34 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("measures"):
                 item.add_marker(skip)
+
+
+# ---- Nobody waits for ever (watchdog.py) ----
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    item.config.watchdog.begins(item.nodeid)
+    outcome = yield
+    item.config.watchdog.ends(interrupted=outcome.excinfo is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    item.config.watchdog.arm()
+    if item.nodeid in item.config.watchdog.lethal:
+        pytest.skip("it ended a worker before, which has been counted")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    item.config.watchdog.arm()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """What a worker that did not end well has left."""
+    if error:
+        watchdog.kill(watchdog.marked(f"PYTEST_XDIST_TESTRUNUID={node.workerinput['testrunuid']}", f"PYTEST_XDIST_WORKER={node.gateway.id}"))
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +136,16 @@ class Starter:
         return gateway.start() if start else gateway
 
     def finish(self):
+        try:
+            problems = self.stop()
+        except BaseException:  # a time-out: what is left has had its time
+            for gateway in self.gateways:
+                if gateway.process:
+                    gateway.kill()
+            raise
+        assert not problems, "\n".join(problems)
+
+    def stop(self):
         problems = []
         for gateway in self.gateways:
             try:
@@ -114,7 +157,7 @@ class Starter:
         for directory in self.directories:
             if not problems:
                 shutil.rmtree(directory, ignore_errors=True)
-        assert not problems, "\n".join(problems)
+        return problems
 
 
 @pytest.fixture
@@ -193,8 +236,7 @@ class Redis:
 
     def kill(self):
         if self.process:
-            self.process.kill()
-            self.process.wait()
+            harness.put_down(self.process)
             self.process = None
 
     def signal(self, number):
@@ -208,13 +250,25 @@ def redis_server(tmp_path):
     server.kill()
 
 
+def words_of(gateway):
+    lines = gateway.errors().splitlines() if os.path.exists(gateway.directory + "/stderr") else []
+    return "\n".join(lines[-25:])
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
-    """A failed test shows what its gateways had to say."""
+    """A failed test shows what its gateways had to say; one that waited too long, also what they were doing."""
     outcome = yield
     report = outcome.get_result()
-    if report.when == "call" and report.failed:
-        for name in ("start", "shared"):
-            for gateway in getattr(item.funcargs.get(name), "gateways", []):
-                lines = gateway.errors().splitlines() if os.path.exists(gateway.directory + "/stderr") else []
-                report.sections.append((f"stderr of {gateway.directory}", "\n".join(lines[-25:])))
+    guard = item.config.watchdog
+    if report.outcome != "passed" and guard.outcome != "failed":
+        guard.outcome = report.outcome
+    if not report.failed:
+        return
+    late = "Timeout >" in report.longreprtext
+    for name in ("start", "shared"):
+        for gateway in getattr(item.funcargs.get(name), "gateways", []):
+            report.sections.append((f"stderr of {gateway.directory}", words_of(gateway)))
+            if late and gateway.process:
+                report.sections.append((f"processes of {gateway.directory}", watchdog.story(gateway.process.pid)))
+                report.sections.append((f"connections of {gateway.directory}", gateway.connections()))

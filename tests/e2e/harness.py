@@ -4,14 +4,18 @@ import glob
 import json
 import os
 import re
+import select
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
+import traceback
 import urllib.error
 import urllib.request
 
+import watchdog
 import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -38,6 +42,54 @@ def wait_until(condition, within=5.0, what="the condition"):
         time.sleep(0.005)
 
 
+def join(threads, within=60):
+    """Waits for their end; whoever does not end is named with the place where it stands."""
+    until = time.monotonic() + within * SLOWER
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    stuck = [thread for thread in threads if thread.is_alive()]
+    frames = sys._current_frames()
+    assert not stuck, "\n".join(f"{thread.name} did not end:\n" + "".join(traceback.format_stack(frames[thread.ident])) for thread in stuck)
+
+
+def put_down(process, number=signal.SIGKILL, within=10):
+    """Ends a process that a test started; its exit status. One that does not go is killed, and the test hears what it was doing."""
+    if process.poll() is None:
+        process.send_signal(number)
+    return ended(process, within, f"{process.args[0]} does not end on {signal.Signals(number).name}")
+
+
+def ended(process, within, what):
+    """The exit status of a process that is about to end."""
+    try:
+        return process.wait(within * SLOWER)
+    except subprocess.TimeoutExpired:
+        story = watchdog.story(process.pid)
+        watchdog.kill(watchdog.tree(process.pid))
+        raise AssertionError(f"{what} within {within * SLOWER} s\n{story}") from None
+
+
+class Lines:
+    """What a process writes, line by line, none waited for longer than `within`."""
+
+    def __init__(self, stream):
+        self.fd, self.pending = stream.fileno(), b""
+
+    def next(self, within=30):
+        """"" at the end."""
+        until = time.monotonic() + within * SLOWER
+        while b"\n" not in self.pending:
+            if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise AssertionError(f"no line within {within * SLOWER} s; had {self.pending!r}")
+            piece = os.read(self.fd, 65536)
+            if not piece:
+                line, self.pending = self.pending, b""
+                return line.decode()
+            self.pending += piece
+        line, self.pending = self.pending.split(b"\n", 1)
+        return line.decode() + "\n"
+
+
 _given = set()
 
 
@@ -61,7 +113,7 @@ def make_certificate(directory, name="localhost", stem="server"):
     chain, key = os.path.join(directory, stem + ".pem"), os.path.join(directory, stem + ".key")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
                     "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-keyout", key, "-out", chain],
-                   check=True, capture_output=True)
+                   check=True, capture_output=True, timeout=60 * SLOWER)
     os.chmod(key, 0o600)
     return chain, key
 
@@ -394,13 +446,17 @@ class Gateway:
         if self.process.poll() is None:
             self.remember()
             self.signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(within * SLOWER)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"TERM did not end it within {within * SLOWER} s\n{self.errors()}") from None
+        status = self.ended(within, "TERM does not end it")
         self.check_remains()
         assert status == 0, f"exit status {status}\n{self.errors()}"
+
+    def ended(self, within=10, what="the gateway does not end"):
+        """Its exit status. If it does not come, all of it is killed, and the failure tells what it was doing."""
+        try:
+            return ended(self.process, within, what)
+        except AssertionError as problem:
+            self.kill()
+            raise AssertionError(f"{problem}\n{self.connections()}\n{self.errors()[-4000:]}") from None
 
     def check_remains(self):
         left = [pid for pid, started in self.seen.items() if not self._gone(pid, started)]
@@ -425,8 +481,7 @@ class Gateway:
     def kill(self):
         """Ends all of it at once, whatever it was doing; for the way out of a failed test."""
         self.remember()
-        self.process.kill()
-        self.process.wait()
+        put_down(self.process)
         for pid, started in self.seen.items():
             if start_time(pid) == started:
                 try:
@@ -435,6 +490,15 @@ class Gateway:
                     pass
 
     # -- what it says --
+    def connections(self):
+        """What the kernel knows of the connections of its processes."""
+        pids = {str(pid) for pid in [self.process.pid, *self.seen]}
+        try:
+            shown = subprocess.run(["ss", "-tinmopOH"], capture_output=True, text=True, timeout=20).stdout
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            return f"no list of connections: {problem}"
+        return "\n".join([line for line in shown.splitlines() if pids & set(re.findall(r"pid=(\d+)", line))][:40])
+
     def errors(self):
         with open(os.path.join(self.directory, "stderr"), errors="replace") as file:
             return file.read()

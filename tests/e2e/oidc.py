@@ -27,18 +27,19 @@ class Provider:
         self.stderr = open(os.path.join(directory, f"provider-{self.port}"), "wb")
         self.process = subprocess.Popen(["node", os.path.join(CLIENTS, "oidc_provider.mjs"), str(self.port), *certificate], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr)
-        assert json.loads(self.process.stdout.readline()) == {"ready": True}
+        self.said = harness.Lines(self.process.stdout)
+        assert json.loads(self.said.next()) == {"ready": True}
 
     def stop(self):
         self.process.stdin.close()
-        self.process.wait(10)
+        harness.ended(self.process, 10, "oidc_provider.mjs does not end")
         self.process.stdout.close()
         self.stderr.close()
 
     def _tell(self, command):
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self.said.next())
 
     def rotate(self):
         self._tell("rotate")

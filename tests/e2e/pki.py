@@ -4,7 +4,7 @@ import subprocess
 
 
 def openssl(*arguments, cwd=None):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=cwd)
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=cwd, timeout=60)
 
 
 class Authority:

@@ -10,7 +10,7 @@ import zlib
 
 import backend as behave
 import pytest
-from harness import ROOT, BrokenTransfer, command, make_key, start_time, wait_until
+from harness import ROOT, BrokenTransfer, command, join, make_key, start_time, wait_until
 
 
 def key_id(secret):
@@ -232,8 +232,7 @@ def test_rotation_while_requests_run_loses_none(start):
         seen = len(found)
         wait_until(lambda: len(found) > seen + 20, what="requests with the new key")
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert set(found) == {200}
     assert [status(gateway, secret) for secret in secrets] == [200] * 4, "both count during the overlap"
 

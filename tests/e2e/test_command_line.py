@@ -51,6 +51,18 @@ def test_check_takes_json_too(start):
     assert command("check", "--config", gateway.path).returncode == 0
 
 
+@pytest.mark.parametrize("redis", [
+    {"url": "redis://10.0.0.1:6379/1"}, {"url": "rediss://10.0.0.1:6379"},
+    {"sentinel": {"master": "limits", "nodes": ["10.0.0.1:26379"]}}, {"sentinel": {"master": "limits", "nodes": ["[::1]:26379"]}, "ca": "server.pem"},
+    {"cluster": ["10.0.0.1:6379"]}, {"cluster": ["10.0.0.1:6379"], "server_name": "redis.internal"}], ids=str)
+def test_check_takes_redis_in_every_place(start, redis):
+    gateway = start.gateway(start=False)
+    gateway.config["redis"] = redis
+    gateway.write()
+    shown = command("check", "--config", gateway.path)
+    assert shown.returncode == 0 and "OK" in shown.stdout, shown
+
+
 def test_check_lists_every_error_with_its_line(start):
     gateway = start.gateway(start=False)
     with open(gateway.path) as file:
@@ -218,7 +230,7 @@ def test_ctl_status_tells_processes_and_generation(start):
 def test_ctl_drain_ends_the_gateway(start):
     gateway = start.gateway()
     assert gateway.ctl("drain").returncode == 0
-    assert gateway.process.wait(10) == 0
+    assert gateway.ended(10) == 0
     gateway.check_remains()
 
 

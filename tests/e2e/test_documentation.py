@@ -35,7 +35,7 @@ COMMANDS = commands()
 
 
 def page_text(name):
-    shown = subprocess.run(["man", "--local-file", os.path.join(ROOT, "doc", name)], capture_output=True, text=True, check=True,
+    shown = subprocess.run(["man", "--local-file", os.path.join(ROOT, "doc", name)], capture_output=True, text=True, check=True, timeout=60,
                            env={**os.environ, "MANWIDTH": "400", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""})
     return re.sub(r".\x08", "", shown.stdout).replace("‐", "-").replace("−", "-")
 
@@ -48,7 +48,7 @@ def test_the_help_names_commands_and_options():
 @pytest.mark.parametrize("name", ALL_PAGES)
 def test_man_has_no_complaint_about_a_page(name):
     path = os.path.join(ROOT, "doc", name)
-    shown = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path], capture_output=True, text=True,
+    shown = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path], capture_output=True, text=True, timeout=60,
                            env={**os.environ, "MANROFFSEQ": "", "LC_ALL": "C.UTF-8"})
     assert shown.returncode == 0 and not shown.stderr.strip(), shown.stderr
     text = page_text(name)
@@ -74,7 +74,7 @@ def completed(*words):
     """What TAB offers after `sallyport WORDS`."""
     script = '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _sallyport; printf "%s\\n" "${COMPREPLY[@]}"'
     shown = subprocess.run(["bash", "-euo", "pipefail", "-c", "set +e +o pipefail; " + script, "bash", os.path.join(ROOT, "conf", "completion.bash"), program(), *words],
-                           capture_output=True, text=True)
+                           capture_output=True, text=True, timeout=120)
     assert shown.returncode == 0 and not shown.stderr, shown
     return sorted(set(shown.stdout.split()))
 
@@ -124,7 +124,7 @@ def test_version_lists_the_licence_of_everything_that_is_linked():
     listed = {file for library in shown["libraries"].values() for file in library["files"]}
     linked = set()
     for name in ("sallyport", "sallyport-supervisor", "sallyport-worker", "sallyport-control"):
-        dynamic = subprocess.run(["readelf", "-dW", program(name)], capture_output=True, text=True, check=True).stdout
+        dynamic = subprocess.run(["readelf", "-dW", program(name)], capture_output=True, text=True, check=True, timeout=60).stdout
         linked |= {re.sub(r"\.so.*", "", file) for file in re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic)}
     assert {file for file in linked if not re.match(r"ld-linux|lib(a|ub|t)san|libgcc_s|libm$|libresolv|libpthread|libdl|librt", file)} <= listed
     assert shown["license"] == "Apache-2.0"

@@ -9,7 +9,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import SANITIZED, SLOWER, tls_context, wait_until
+from harness import SANITIZED, SLOWER, join, put_down, tls_context, wait_until
 from hostile import MIB, client_from, connect, is_closed, nothing_is_left, sockets
 from test_memory import settled
 
@@ -74,8 +74,7 @@ class Honest:
 
     def __exit__(self, *_):
         self.over.set()
-        for thread in self.threads:
-            thread.join()
+        join(self.threads)
 
     def check(self, at_least):
         assert not self.failures, self.failures[:3]
@@ -171,7 +170,9 @@ def open_many(gateway, count):
         for fd in waiting:
             poll.register(fd, select.POLLIN | select.POLLOUT)
         while waiting:
-            for fd, _ in poll.poll(30000 * SLOWER):
+            ready = poll.poll(30000 * SLOWER)
+            assert ready, f"{len(waiting)} handshakes stand still"
+            for fd, _ in ready:
                 try:
                     waiting[fd].do_handshake()
                     poll.unregister(fd)
@@ -260,14 +261,13 @@ def test_slowhttptest_with_2000_connections_leaves_honest_requests_alone(start, 
                                   stdin=subprocess.DEVNULL, cwd=tmp_path)
         try:
             most = []
-            while attack.poll() is None:
+            until = time.monotonic() + 60
+            while attack.poll() is None and time.monotonic() < until:
                 most.append(gateway.metric("sallyport_connections"))
                 attack_over = time.monotonic()
                 time.sleep(0.2)
         finally:
-            if attack.poll() is None:
-                attack.kill()
-            attack.wait()
+            put_down(attack)
         assert time.monotonic() - attack_over < 5
     record_property("most_connections", max(most))
     record_property("slowest_honest_ms", round(honest.slowest * 1000))

@@ -6,7 +6,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import BrokenTransfer, free_port, wait_until
+from harness import BrokenTransfer, free_port, join, wait_until
 from hostile import MIB, every_slot_is_free, nothing_is_left
 from test_memory import settled
 
@@ -290,7 +290,7 @@ def test_a_server_that_never_reads_holds_up_its_client_in_little_memory_and_is_5
         assert backend.wait_for(lambda b: b.requests)
         assert settled(worker) - before <= 2 * MIB
         assert client.read_response().status == 504
-        pusher.join(20)
+        join([pusher])
         assert pushed[0] < 40_000_000
     assert gateway.logged("deaf")["reason"] == "backend too slow"
 
@@ -316,8 +316,7 @@ def test_a_server_that_closes_at_the_very_moment_of_the_next_request_loses_none_
     threads = [threading.Thread(target=ask, args=(method,)) for method in ("GET", "POST", "GET", "POST")]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     record_property("retries", wait_until(lambda: gateway.metric("sallyport_retries_total") + 1, 1, "metrics") - 1)
     assert statuses == [200] * 2000
 
@@ -379,8 +378,7 @@ def test_when_one_of_two_servers_dies_requests_go_on_and_none_that_may_be_repeat
     then = len(statuses)
     wait_until(lambda: len(statuses) > then + 400, 20, "requests go on")
     go_on.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert set(statuses) == {200}
     wait_until(lambda: gateway.metric("sallyport_backend_up", server=dies.url) == 0, 5, "it is passed over")
     assert gateway.metric("sallyport_backend_up", server=alive.url) == 1

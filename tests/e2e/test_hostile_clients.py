@@ -7,7 +7,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import BrokenTransfer, wait_until
+from harness import BrokenTransfer, join, wait_until
 from hostile import MIB, client_from, connect, every_slot_is_free, is_closed, nothing_is_left, over, processor_seconds, reset, sockets
 from test_memory import settled
 
@@ -221,7 +221,7 @@ def test_a_thousand_pipelined_requests_are_answered_in_order_and_held_in_little_
         assert settled(worker) - before <= MIB
         assert len(backend.requests) < 1000, "who does not read is not served on and on"
         assert [client.read_response().json()["target"] for _ in range(1000)] == [f"/open/{number}" for number in range(1000)]
-        pusher.join()
+        join([pusher])
 
 
 # ---- TLS ----

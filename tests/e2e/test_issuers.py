@@ -10,7 +10,7 @@ import time
 import oidc
 import pytest
 import tokens
-from harness import Client, make_certificate, tls_context, wait_until
+from harness import Client, join, make_certificate, tls_context, wait_until
 from issuer import Issuer
 
 pytestmark = pytest.mark.skipif(bool(oidc.MISSING), reason=str(oidc.MISSING))
@@ -142,8 +142,7 @@ def test_keys_rotate_while_requests_run_and_nobody_notices(made, workers):
     after = len(seen)
     wait_until(lambda: len(seen) > after + 200, 10, "requests run on")
     stop.set()
-    for thread in callers:
-        thread.join()
+    join(callers)
     assert set(seen) == {200}
     assert provider.count("/jwks") == 2, "one fetch at the start, one for the new key"
 
@@ -388,7 +387,7 @@ def certified(made, gateway_config):
     directory = made.directory
 
     def run(*command):
-        subprocess.run(["openssl", *command], check=True, capture_output=True, cwd=directory)
+        subprocess.run(["openssl", *command], check=True, capture_output=True, cwd=directory, timeout=60)
 
     run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=clients",
         "-keyout", "clients.key", "-out", "clients.pem", "-addext", "basicConstraints=critical,CA:true")

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from harness import wait_until
+from harness import join, wait_until
 
 
 def limited(requests, burst, by=("subject",), **more):
@@ -155,8 +155,7 @@ def test_all_workers_share_one_bucket(start, key):
     threads = [threading.Thread(target=lambda: found.extend(statuses(gateway, 5, key=key))) for _ in range(20)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert len(found) == 100 and found.count(200) == 40 and found.count(429) == 60
 
 

@@ -2,7 +2,7 @@
 import threading
 
 import pytest
-from harness import wait_until
+from harness import join, wait_until
 from test_limits import limited
 
 GUESS = "sp_00000000_not-a-key-at-all"
@@ -96,8 +96,7 @@ def test_parallel_good_logins_do_not_get_in_each_others_way(limited_gateway, key
     threads = [threading.Thread(target=lambda: found.extend(codes(ask(gateway, key, count=10)))) for _ in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert found == [200] * 80
 
 
@@ -107,8 +106,7 @@ def test_parallel_guesses_never_get_more_than_the_burst(limited_gateway):
     threads = [threading.Thread(target=lambda: found.extend(codes(ask(gateway, GUESS, count=8)))) for _ in range(10)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert found.count(401) == 10 and found.count(429) == 70
 
 

@@ -4,7 +4,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import wait_until
+from harness import join, wait_until
 
 MIB = 1 << 20
 
@@ -110,8 +110,7 @@ def test_bodies_share_one_budget(start, key):
     for _ in range(20):
         held.append(gateway.metric("sallyport_body_bytes"))
     release.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert max(held) <= MIB, "never more than the budget"
     assert len(found) == 8 and set(found) <= {200, 503} and 200 in found
     assert gateway.ask(key=key).status == 200

@@ -1,12 +1,13 @@
 """Real clients and a real second backend: curl, httpx, openssl, npm's openai, nginx."""
 import json
 import os
+import signal
 import subprocess
 
 import backend as behave
 import httpx
 import pytest
-from harness import CHAT, ROOT, free_port, wait_until
+from harness import CHAT, ROOT, free_port, put_down, wait_until
 from test_limits import limited
 
 CLIENTS = os.path.join(ROOT, "tests", "clients")
@@ -131,8 +132,7 @@ def nginx(tmp_path):
             return False
     wait_until(answers, 10, "nginx answers")
     yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    put_down(process, signal.SIGTERM)
 
 
 def test_nginx_as_a_backend(start, nginx, key):

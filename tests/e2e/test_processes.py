@@ -8,7 +8,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import BrokenTransfer, Client, process_name, program, start_time, wait_until
+from harness import SLOWER, BrokenTransfer, Client, join, process_name, program, put_down, start_time, wait_until
 from test_limits import limited, one_limit
 
 
@@ -61,8 +61,7 @@ def connections_of_both(gateway, key):
         threads = [threading.Thread(target=lambda: opened.append(gateway.client())) for _ in range(24)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        join(threads)
         clients = {}
         for client in opened:
             assert client.request(key=key).status == 200
@@ -102,7 +101,7 @@ def test_a_killed_worker_is_back_and_the_others_requests_untouched(start, key, r
     wait_until(lambda: len([pid for pid in gateway.workers() if pid != victim]) == 2 and gateway.is_ready(), 5, "a new worker")
     back = time.monotonic() - before
     record_property("worker_back_after_ms", round(back * 1000, 1))
-    thread.join()
+    join([thread])
     assert back < 1, f"{back:.2f} s"
     assert problems == []
     assert int(gateway.ask(key=key).header("x-ratelimit-remaining-requests")) == level - 201, "the level is as it was"
@@ -136,8 +135,7 @@ def test_a_stopped_control_does_not_hold_up_requests(start, key):
 def test_a_killed_supervisor_leaves_no_process(start, key):
     gateway = start.gateway(change=two_workers)
     gateway.remember()
-    gateway.process.kill()
-    gateway.process.wait()
+    put_down(gateway.process)
     wait_until(lambda: not any(start_time(pid) == started for pid, started in gateway.seen.items()), 5, "its children end")
     gateway.check_remains()
 
@@ -166,7 +164,7 @@ def test_term_drains_a_stream_in_flight_and_exits_0(start, key, number):
         assert client.read_chunk() == b"data: 2\n\n"
         held.put(None)
         assert client.read_chunk() == b""
-    assert gateway.process.wait(10) == 0
+    assert gateway.ended(10) == 0
     gateway.check_remains()
 
 
@@ -181,7 +179,7 @@ def test_draining_is_told_to_the_load_balancer(start, key):
         wait_until(lambda: gateway.admin("/readyz")[0] == 503, 5, "/readyz says 503")
         assert gateway.admin("/healthz")[0] == 200
         gateway.signal(signal.SIGTERM)
-        gateway.process.wait(5)
+        gateway.ended(5)
     gateway.check_remains()
 
 
@@ -190,7 +188,7 @@ def test_an_idle_gateway_drains_at_once(start, key):
     with gateway.client() as client:
         assert client.request(key=key).status == 200
         gateway.signal(signal.SIGTERM)
-        assert gateway.process.wait(5) == 0, "an idle kept connection is no reason to stay"
+        assert gateway.ended(5) == 0, "an idle kept connection is no reason to stay"
         assert client.at_end() == "clean"
     gateway.check_remains()
 
@@ -205,7 +203,7 @@ def test_a_second_term_ends_at_once(start, key):
         gateway.signal(signal.SIGTERM)
         wait_until(lambda: gateway.admin("/readyz")[0] != 200, 5, "it drains")
         gateway.signal(signal.SIGTERM)
-        gateway.process.wait(5)
+        gateway.ended(5)
         with pytest.raises((BrokenTransfer, OSError)):
             client.read_response()
     gateway.check_remains()
@@ -219,7 +217,7 @@ def test_the_drain_ends_when_its_time_is_up(start, key):
         client.send_request("GET", "/v1/never", key=key)
         assert backend.wait_for(lambda b: b.requests)
         gateway.signal(signal.SIGTERM)
-        gateway.process.wait(8)
+        gateway.ended(8)
     gateway.check_remains()
 
 
@@ -255,7 +253,9 @@ def test_systemd_is_told_ready_reloading_and_stopping(start, tmp_path, key):
 
     def hear(word):
         nonlocal heard
+        until = time.monotonic() + 20 * SLOWER  # the watchdog's messages never end
         while word not in heard:
+            assert time.monotonic() < until, f"{word} is not said: {heard}"
             heard += notified.recv(4096).decode() + "\n"
         heard = heard.split(word, 1)[1]
     hear("READY=1")
@@ -265,7 +265,7 @@ def test_systemd_is_told_ready_reloading_and_stopping(start, tmp_path, key):
     hear("READY=1")
     gateway.signal(signal.SIGTERM)
     hear("STOPPING=1")
-    assert gateway.process.wait(10) == 0
+    assert gateway.ended(10) == 0
     gateway.check_remains()
     notified.close()
 

@@ -1,12 +1,13 @@
 """PROXY protocol version 2: behind a load balancer the client is who the balancer says, and nobody else may say it."""
 import json
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 
 import pytest
-from harness import Client, free_port, tls_context, wait_until
+from harness import Client, free_port, put_down, tls_context, wait_until
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 
@@ -143,5 +144,4 @@ def test_haproxy_in_front_is_believed(gateway, backend, key, tmp_path):
         with Client(port, gateway.cafile) as client:
             assert seen_by_backend(client, key)["x-forwarded-for"] == "127.0.0.1"
     finally:
-        process.terminate()
-        process.wait()
+        put_down(process, signal.SIGTERM)

@@ -4,7 +4,7 @@ import signal
 import subprocess
 
 import pytest
-from harness import BUILD, ROOT, SANITIZED, free_port, wait_until
+from harness import BUILD, ROOT, SANITIZED, Lines, ended, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="it would build the other tree")
 PORTS = ("SALLYPORT_PORT", "SALLYPORT_METRICS_PORT", "SALLYPORT_MODEL_PORT", "SALLYPORT_REDIS_PORT")
@@ -22,7 +22,7 @@ def quickstart(environment, *options):
 
 def holders(environment):
     """Which of its ports somebody still listens on."""
-    held = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True).stdout
+    held = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, timeout=30).stdout
     return [environment[name] for name in PORTS if f":{environment[name]} " in held]
 
 
@@ -56,7 +56,8 @@ def test_it_stays_up_until_ctrl_c_and_its_three_lines_do_what_they_say(environme
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     tries = []
     try:
-        for line in process.stdout:
+        lines = Lines(process.stdout)
+        while line := lines.next(120):
             if line.startswith(("curl ", "for ")):
                 tries.append(line)
             if "until Ctrl-C" in line:
@@ -68,5 +69,5 @@ def test_it_stays_up_until_ctrl_c_and_its_three_lines_do_what_they_say(environme
     finally:
         process.send_signal(signal.SIGINT)
         process.stdout.close()
-        process.wait(30)
+        ended(process, 30, "Ctrl-C does not end it")
     wait_until(lambda: holders(environment) == [], 5, "nothing is left running")

@@ -1,5 +1,6 @@
 """The clients people already have: a chat, a stream, errors as their own exception classes, and a stream that is given up in the middle."""
 import asyncio
+import functools
 import json
 import os
 import ssl
@@ -10,7 +11,7 @@ import backend as behave
 import httpx
 import pytest
 import requests
-from harness import CHAT, ROOT, SLOWER, free_port
+from harness import CHAT, ROOT, SLOWER, Lines, free_port
 from test_limits import limited
 from test_peers import CLIENTS, address
 
@@ -125,7 +126,7 @@ def test_the_demonstration_server_speaks_both_ways_through_the_gateway(start, ke
     with subprocess.Popen(["/usr/bin/python3", os.path.join(ROOT, "tests", "demo", "model_server.py"), "--port", "0", "--delay-ms", "0"],
                           stdout=subprocess.PIPE, text=True) as process:
         try:
-            url = process.stdout.readline().split(" on ")[1].strip()
+            url = Lines(process.stdout).next().split(" on ")[1].strip()
             gateway = start.gateway(change=lambda config: config["pools"]["main"].update(servers=[{"url": url}]))
             for path in ("/v1/chat/completions", "/v1/messages"):
                 with gateway.client() as client:
@@ -155,6 +156,7 @@ def words(lines):
 def test_requests_chats_streams_raises_and_leaves(gateway, model, key):
     url = address(gateway, "/v1/chat/completions")
     with requests.Session() as session:
+        session.request = functools.partial(session.request, timeout=60)  # it has none of its own
         session.trust_env = False  # which would look for certificates elsewhere
         session.verify, session.headers["Authorization"] = gateway.cafile, f"Bearer {key}"
         assert session.post(url, json=CHAT).json()["choices"][0]["message"]["content"] == HELLO
@@ -213,11 +215,11 @@ def test_curl_fails_as_it_should_and_leaves(gateway, model, key):
     def curl(path, asked, bearer):
         return ["curl", "--silent", "--show-error", "--no-buffer", "--fail", "--cacert", gateway.cafile, "--max-time", "30",
                 "-H", f"Authorization: Bearer {bearer}", "--json", json.dumps(asked), address(gateway, path)]
-    subprocess.run(curl("/limited/v1/chat/completions", CHAT, key), capture_output=True)
+    subprocess.run(curl("/limited/v1/chat/completions", CHAT, key), capture_output=True, timeout=60)
     for what, (path, other_key, asked) in CASES.items():
-        shown = subprocess.run(curl(path, asked, other_key or key), capture_output=True, text=True)
+        shown = subprocess.run(curl(path, asked, other_key or key), capture_output=True, text=True, timeout=60)
         assert shown.returncode == 22 and f" {STATUSES[what]}" in shown.stderr, shown
     with subprocess.Popen(curl("/v1/chat/completions", HELD, key), stdout=subprocess.PIPE, text=True) as process:
-        assert words([process.stdout.readline()]) == "Wait"
+        assert words([Lines(process.stdout).next()]) == "Wait"
         process.terminate()
     assert model.held.gone.wait(5)

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from harness import wait_until
+from harness import join, wait_until
 from test_limits import limited
 
 
@@ -40,8 +40,7 @@ def test_two_gateways_on_one_redis_admit_what_one_would(start, redis_server, key
                for gateway in gateways for _ in range(6)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert len(found) == 120 and found.count(200) == 60 and found.count(429) == 60
     assert len(backend.requests) == 60
 

@@ -3,7 +3,7 @@ import signal
 import threading
 
 import backend as behave
-from harness import CHAT, Client, command, free_port, make_certificate, make_key, wait_until
+from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, wait_until
 from test_limits import limited, one_limit
 
 
@@ -38,8 +38,7 @@ class Load:
 
     def __exit__(self, *_):
         self.over.set()
-        for thread in self.threads:
-            thread.join()
+        join(self.threads)
 
 
 def test_thirty_reloads_under_keep_alive_posts_lose_nothing(start, keys):

@@ -164,8 +164,7 @@ def test_among_clients_that_misbehave_everybody_gets_his_own_answers(start):
     threads = [threading.Thread(target=one.run) for one in crowd]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    harness.join(threads)
     assert not [wrong for one in crowd for wrong in one.wrong]
     assert sum(one.answers for one in crowd) > 100
     harness.wait_until(lambda: gateway.metric("sallyport_exchanges") == 0, 10, "no exchange is left")
@@ -201,7 +200,7 @@ class Flood:
     def __init__(self, gateway):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.sealing, self.sealed = harness.tls_context().wrap_bio(incoming, outgoing), outgoing
-        self.sock = socket.create_connection(("127.0.0.1", gateway.port))
+        self.sock = socket.create_connection(("127.0.0.1", gateway.port), 60)
         while True:
             try:
                 self.sealing.do_handshake()
@@ -234,7 +233,7 @@ class Flood:
     def end(self):
         for process in self.processes:
             process.kill()
-            process.join()
+            process.join(10)
         self.sock.close()
 
 
@@ -286,7 +285,7 @@ def test_a_backend_that_does_not_take_the_body_is_the_one_who_is_too_slow(start)
             logged = harness.wait_until(lambda: [line["status"] for line in gateway.log_lines() if line["path"] == "/open/stuck"], 10,
                                         "the request is logged")
             assert logged == [504]
-            sender.join()
+            harness.join([sender])
     finally:
         over.set()
 
@@ -358,7 +357,7 @@ def test_what_a_client_sends_of_an_unwanted_body_during_a_drain_ends_its_connect
         harness.wait_until(lambda: gateway.admin("/readyz")[0] != 200, what="the drain has begun")
         client.send(b"x" * 90)
         assert client.at_end() == "clean"
-        assert gateway.process.wait(10 * harness.SLOWER) == 0
+        assert gateway.ended(10) == 0
 
 
 def test_a_drain_does_not_wait_for_who_has_only_shaken_hands(start):
@@ -372,7 +371,7 @@ def test_a_drain_does_not_wait_for_who_has_only_shaken_hands(start):
     harness.wait_until(lambda: gateway.admin("/readyz")[0] != 200, what="the drain has begun")
     with harness.tls_context().wrap_socket(raw_socket, server_hostname="localhost") as client:
         assert client.recv(1) == b""
-        assert gateway.process.wait(10 * harness.SLOWER) == 0
+        assert gateway.ended(10) == 0
 
 
 # ---- Memory ----

@@ -4,7 +4,7 @@ import time
 
 import backend as behave
 import pytest
-from harness import BrokenTransfer, wait_until
+from harness import BrokenTransfer, join, wait_until
 
 
 def test_an_event_reaches_the_client_while_the_backend_holds_the_next_one(client, backend):
@@ -147,5 +147,5 @@ def test_a_slow_backend_stops_its_client(start):
         wait_until(stands_still, 10, "the client is held up")
         assert sent[0] < 24 << 20
         slow.release.set()
-        pusher.join(30)
+        join([pusher])
         assert client.read_response().json()["length"] == total

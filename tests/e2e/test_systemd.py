@@ -17,11 +17,11 @@ USER = "nobody"  # stands for the account of sysusers.conf, which no test create
 
 
 def analyze(*arguments):
-    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
+    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True, timeout=60)
 
 
 def systemd_version():
-    return int(subprocess.run(["systemctl", "--version"], capture_output=True, text=True).stdout.split()[1])
+    return int(subprocess.run(["systemctl", "--version"], capture_output=True, text=True, timeout=60).stdout.split()[1])
 
 
 def test_the_service_is_exposed_by_1_5_at_most(record_property):
@@ -47,7 +47,8 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path):
 
 
 def test_accounts_and_folders_are_what_the_units_name(tmp_path):
-    shown = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", "--dry-run", os.path.join(UNITS, "sysusers.conf")], capture_output=True, text=True)
+    shown = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", "--dry-run", os.path.join(UNITS, "sysusers.conf")], capture_output=True, text=True,
+                           timeout=60)
     assert shown.returncode == 0, shown
     with open(os.path.join(UNITS, "sysusers.conf")) as file:
         made = [line.split()[1] for line in file if line[0] in "ug"]
@@ -156,6 +157,6 @@ def test_it_does_all_its_work_under_the_services_restrictions(unit, key):
         assert client.request(key=key).status == 200
     unit.signal(signal.SIGTERM)
     hear(unit, "STOPPING=1")
-    assert unit.process.wait(15) == 0, unit.errors()
+    assert unit.ended(15) == 0, unit.errors()
     assert "Operation not permitted" not in unit.errors() and "not supported by protocol" not in unit.errors(), unit.errors()
     unit.check_remains()

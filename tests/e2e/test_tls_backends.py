@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from backend import Held
-from harness import wait_until
+from harness import join, wait_until
 from pki import Authority
 from tls_backend import TlsBackend
 
@@ -195,8 +195,7 @@ def test_no_request_is_lost_while_certificates_are_replaced(start, secure, key, 
         done = len(statuses)
         wait_until(lambda: len(statuses) > done + 20, 10, "requests go on")
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert set(statuses) == {200}
 
 

@@ -3,7 +3,7 @@ import ssl
 import threading
 
 import pytest
-from harness import Client, tls_context, wait_until
+from harness import Client, join, tls_context, wait_until
 from pki import Authority
 
 NAMES = {"default": "DNS:localhost,IP:127.0.0.1", "api": "DNS:api.example.com", "wild": "DNS:*.example.com", "two": "DNS:one.example.net,DNS:two.example.net"}
@@ -69,8 +69,7 @@ def test_renewed_files_are_shown_after_a_reload_and_nothing_is_dropped(gateway_o
     done = len(statuses)
     wait_until(lambda: len(statuses) > done + 10, 10, "connections from before live on")
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert set(statuses) == {200}
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import redis
-from harness import free_port, wait_until
+from harness import free_port, join, put_down, wait_until
 from pki import Authority
 
 
@@ -31,8 +31,7 @@ class SecureRedis:
             return False
 
     def stop(self):
-        self.process.kill()
-        self.process.wait()
+        put_down(self.process)
 
     def decisions(self):
         return self.api.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
@@ -159,8 +158,7 @@ def test_a_password_changed_by_reload_costs_no_decision(with_user, key):
         done = len(answers)
         wait_until(lambda: len(answers) > done + 20, 10, "requests go on")
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert set(answers) == {(200, None)}
     # Whoever connects anew needs the new one: so does the gateway, and it has it.
     server.api.execute_command("CLIENT", "KILL", "USER", "gateway")

@@ -52,7 +52,8 @@ def expand(word):
     """The system calls of a group, and of the groups in it."""
     if not word.startswith("@"):
         return {word}
-    listed = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", word], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", word], capture_output=True, text=True, check=True,
+                            timeout=60).stdout
     members = [line.split()[0] for line in listed.splitlines()[1:] if line.strip() and not line.strip().startswith("#")]
     return set().union(*(expand(member) for member in members))
 

@@ -20,7 +20,10 @@ static void require_decodable(const struct sp_document *document, enum sp_config
     require(sp_config_decode(sp_span(text, text_len), &config) == 0);
     require(config->n_listeners > 0 && config->n_pools > 0 && config->n_routes > 0 && config->workers > 0);
     for (size_t i = 0; i < config->n_routes; i++)
-        require(config->routes[i].pool && config->routes[i].pool->n_servers > 0 && config->routes[i].authenticate != 0);
+        require((config->routes[i].pool ? config->routes[i].pool->n_servers > 0 : config->routes[i].models_in_body) &&
+                config->routes[i].authenticate != 0);
+    for (size_t i = 0; i < config->n_models; i++)
+        require(sp_config_model(config, sp_span_text(config->models[i].name)) == &config->models[i]);
     sp_config_unref(config);
     sp_free_secret(text);
 }

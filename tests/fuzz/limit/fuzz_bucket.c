@@ -72,11 +72,11 @@ static struct sp_bucket_policy read_policy(struct input *input) {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     static struct sp_local_store store;
     if (!store.segment) {
-        void *segment = mmap(NULL, sp_limit_segment_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *segment = mmap(NULL, sp_local_segment_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         MUST(segment != MAP_FAILED);
         sp_local_open(segment, read_clock, &store);
     }
-    MUST(madvise(store.segment, sp_limit_segment_size(), MADV_DONTNEED) == 0); /* zeroed again */
+    MUST(madvise(store.segment, sp_local_segment_size(), MADV_DONTNEED) == 0); /* zeroed again */
     uint64_t generation = 0;
     struct input input = {bytes, bytes + len};
     struct sp_bucket_policy policy = read_policy(&input);
@@ -86,8 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     model_policy(&model, &policy);
     model.parts = model.full;
     sp_bucket_fill(&policy, clock_us, &pure);
-    sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &policy.rate, policy.burst, clock_us);
-    struct sp_local_bucket name = sp_local_name(SP_SPACE_LOCAL, 0, 1 << 20);
+    sp_local_publish(&store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, ++generation, &policy.rate, policy.burst, clock_us);
+    struct sp_local_bucket name = sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, 1 << 20);
     struct sp_limit_answer first;
     struct sp_local_taken taken;
     MUST(sp_local_take(&store, name, clock_us, 1, &first, &taken) == 0 && first.bucket.admitted);
@@ -132,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             model_advance(&model, clock_us);
             sp_bucket_change(&policy, &next, clock_us, &pure);
             model_policy(&model, &next);
-            sp_local_publish(&store, SP_SPACE_LOCAL, 0, ++generation, &next.rate, next.burst, clock_us);
+            sp_local_publish(&store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, ++generation, &next.rate, next.burst, clock_us);
             /* A bucket follows a policy from the first look after it was published: the table's is looked at now, as the others are. */
             MUST(sp_local_peek(&store, name, clock_us, 1, &first, NULL) == 0);
             policy = next;

@@ -2,7 +2,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "redis_store.h"
+#include "redis_wire.h"
 #include "resp.h"
 #include "revocation_feed.h"
 
@@ -24,17 +24,27 @@ static void check_value(const struct sp_resp_value *value) {
     (void)seen;
 }
 
-static void check_answers(const struct sp_resp_reply *reply, uint64_t cost) {
-    struct sp_limit_answer answers[SP_REQUEST_LIMITS_MAX];
-    size_t n = reply->n / 7;
-    if (n > SP_REQUEST_LIMITS_MAX || sp_redis_decode(reply, cost, n, answers) < 0)
+/* As answers to something that was asked of a bucket of 5 tokens; low digits of `what`: cost, high ones: lease. */
+static void check_answers(const struct sp_resp_reply *reply, uint8_t what, bool peek) {
+    struct sp_redis_asked asked[SP_REDIS_PARTS_MAX] = {0};
+    struct sp_redis_told told[SP_REDIS_PARTS_MAX];
+    size_t n = reply->n < 2 ? 0 : reply->n - 2;
+    bool admitted = false;
+    if (n > SP_REDIS_PARTS_MAX)
+        return;
+    for (size_t i = 0; i < n; i++)
+        asked[i] = (struct sp_redis_asked){.policy = {{10, 1}, 5, 1}, .cost = what & 15u, .lease = what >> 4, .shadow = i == 2};
+    if (sp_redis_wire_decode(reply, asked, n, peek, &admitted, told) < 0)
         return;
     for (size_t i = 0; i < n; i++) {
-        const struct sp_bucket_answer *answer = &answers[i].bucket;
-        MUST(answer->never == (cost > answers[i].burst));
+        const struct sp_bucket_answer *answer = &told[i].answer.bucket;
+        MUST(answer->never == (asked[i].cost > told[i].answer.burst));
         MUST(!(answer->admitted && answer->never));
         MUST(answer->admitted ? answer->retry_us == 0 : answer->retry_us > 0);
         MUST(answer->never || answer->retry_us <= answer->reset_us);
+        MUST(answer->remaining <= told[i].answer.burst);
+        MUST(told[i].leased <= asked[i].lease && (told[i].leased == 0 || (admitted && !peek)));
+        MUST(answer->admitted || asked[i].shadow || !admitted);
     }
 }
 
@@ -70,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             check_value(&reply->value);
             for (size_t i = 0; i < reply->n; i++)
                 check_value(&reply->item[i]);
-            check_answers(reply, cost);
+            check_answers(reply, bytes[1], false);
+            check_answers(reply, bytes[1], true);
             check_page(reply, cost);
             r = 0;
         }

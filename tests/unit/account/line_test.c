@@ -47,8 +47,8 @@ static void a_full_record_is_one_line_of_exactly_these_bytes(void **state) {
         "1.1\","
         "\"tls\":{\"version\":\"TLSv1.3\",\"group\":\"X25519\",\"cipher\":\"TLS_AES_256_GCM_SHA384\"},\"method\":\"POST\","
         "\"host\":\"api.example.com\",\"path\":\"/v1/chat/completions\",\"route\":\"chat\",\"model\":\"llama-3\",\"subject\":\"alice\","
-        "\"tenant\":\"acme\",\"key_id\":\"k1234567\",\"status\":200,\"reason\":\"ok\",\"limit\":null,\"pool\":\"llama\","
-        "\"server\":\"10.0.0.11:8000\",\"bytes_in\":512,\"bytes_out\":18446744073709551615,\"tokens_in\":12,\"tokens_out\":0,"
+        "\"tenant\":\"acme\",\"key_id\":\"k1234567\",\"status\":200,\"reason\":\"ok\",\"limit\":null,\"limit_kind\":null,\"pool\":\"llama\","
+        "\"server\":\"10.0.0.11:8000\",\"bytes_in\":512,\"bytes_out\":18446744073709551615,\"tokens_in\":12,\"tokens_out\":0,\"usage\":\"reported\","
         "\"first_byte_ms\":12.345,\"total_ms\":1000.007,\"retries\":1,\"degraded\":false}\n";
     assert_int_equal(len, strlen(expected));
     assert_memory_equal(line, expected, len);
@@ -62,7 +62,7 @@ static void what_is_not_known_is_null_and_every_key_stays(void **state) {
         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"request_id\":null,\"client\":null,\"protocol\":null,\"tls\":null,\"method\":null,"
         "\"host\":null,"
         "\"path\":null,\"route\":null,\"model\":null,\"subject\":null,\"tenant\":null,\"key_id\":null,\"status\":null,\"reason\":null,"
-        "\"limit\":null,\"pool\":null,\"server\":null,\"bytes_in\":0,\"bytes_out\":0,\"tokens_in\":null,\"tokens_out\":null,"
+        "\"limit\":null,\"limit_kind\":null,\"pool\":null,\"server\":null,\"bytes_in\":0,\"bytes_out\":0,\"tokens_in\":null,\"tokens_out\":null,\"usage\":null,"
         "\"first_byte_ms\":null,\"total_ms\":0.000,\"retries\":0,\"degraded\":true}\n";
     assert_int_equal(len, strlen(expected));
     assert_memory_equal(line, expected, len);
@@ -72,9 +72,22 @@ static void a_shadow_limit_is_told_only_when_there_is_one(void **state) {
     char line[SP_LINE_MAX];
     struct sp_access_record record = full_record();
     record.limit = SP_SPAN("per-caller");
+    record.limit_kind = SP_SPAN("tokens");
     record.shadow_limit = SP_SPAN("tighter");
     size_t len = sp_access_line(&record, line);
-    assert_non_null(memmem(line, len, ",\"limit\":\"per-caller\",\"shadow_limit\":\"tighter\",\"pool\":", 54));
+    assert_non_null(memmem(line, len, ",\"limit\":\"per-caller\",\"limit_kind\":\"tokens\",\"shadow_limit\":\"tighter\",\"pool\":", 76));
+}
+
+static void tokens_of_an_estimate_are_marked(void **state) {
+    char line[SP_LINE_MAX];
+    struct sp_access_record record = full_record();
+    record.tokens_estimated = true;
+    record.tokens_in = -1;
+    size_t len = sp_access_line(&record, line);
+    assert_non_null(memmem(line, len, ",\"tokens_in\":null,\"tokens_out\":0,\"usage\":\"estimated\",", 53));
+    record.tokens_out = -1; /* nothing is known: nothing was estimated either */
+    len = sp_access_line(&record, line);
+    assert_non_null(memmem(line, len, ",\"usage\":null,", 14));
 }
 
 /* The value of "path" as it stands in the line. */
@@ -177,6 +190,8 @@ static void no_record_makes_a_line_longer_than_a_pipe_takes_whole(void **state) 
         .server = all,
         .reason = all,
         .limit = all,
+        .limit_kind = all,
+        .tokens_estimated = true,
         .shadow_limit = all,
         .status = UINT32_MAX,
         .bytes_in = UINT64_MAX,
@@ -202,6 +217,7 @@ int main(void) {
         cmocka_unit_test(a_full_record_is_one_line_of_exactly_these_bytes),
         cmocka_unit_test(what_is_not_known_is_null_and_every_key_stays),
         cmocka_unit_test(a_shadow_limit_is_told_only_when_there_is_one),
+        cmocka_unit_test(tokens_of_an_estimate_are_marked),
         cmocka_unit_test(hostile_bytes_become_valid_json_and_utf8),
         cmocka_unit_test(an_odd_byte_is_seen_at_every_place),
         cmocka_unit_test(plain_text_of_every_length_is_copied_as_it_is),

@@ -98,51 +98,43 @@ static const char contract[] = "version: 1\n"                                   
                                "    connections: 256\n"                                                                         /* 91 */
                                "models:\n"                                                                                      /* 92 */
                                "  llama-3: {pool: llama, as: meta-llama/Llama-3.1-8B-Instruct, fallback: [qwen-7b]}\n"          /* 93 */
-                               "routes:\n"                                                                                      /* 94 */
-                               "  - name: chat\n"                                                                               /* 95 */
-                               "    host: [api.example.com]\n"                                                                  /* 96 */
-                               "    path: /v1/\n"                                                                               /* 97 */
-                               "    methods: [GET, POST]\n"                                                                     /* 98 */
-                               "    authenticate: [jwt, api_key, client_certificate]\n"                                         /* 99 */
-                               "    roles: []\n"                                                                                /* 100 */
-                               "    scopes: []\n"                                                                               /* 101 */
-                               "    limits: [per-caller]\n"                                                                     /* 102 */
-                               "    models: body\n"                                                                             /* 103 */
-                               "    pool: llama\n"                                                                              /* 104 */
-                               "    max_body: 8MiB\n"                                                                           /* 105 */
-                               "    strip_prefix: \"\"\n"                                                                       /* 106 */
-                               "    websocket: false\n"                                                                         /* 107 */
-                               "    timeouts: {first_byte: 60s, idle: 60s, total: 1h}\n"                                        /* 108 */
-                               "    max_tokens: {default: 1024, cap: 8192}\n"                                                   /* 109 */
-                               "    request_headers: {allow: [], set: {}}\n"                                                    /* 110 */
-                               "    response_headers: {allow: [], set: {}}\n"                                                   /* 111 */
-                               "admin:\n"                                                                                       /* 112 */
-                               "  socket: /run/sallyport/admin.sock\n"                                                          /* 113 */
-                               "  groups: {sallyport-view: viewer, sallyport-admin: admin}\n"                                   /* 114 */
-                               "  metrics: 127.0.0.1:9464\n"                                                                    /* 115 */
-                               "logs:\n"                                                                                        /* 116 */
-                               "  access: stdout\n"                                                                             /* 117 */
-                               "  audit: audit.log\n"                                                                           /* 118 */
-                               "  level: info\n"                                                                                /* 119 */
-                               "tracing: {otlp: http://127.0.0.1:4318/v1/traces, sample: 0.01}\n";                              /* 120 */
+                               "  qwen-7b: {pool: llama}\n"                                                                     /* 94 */
+                               "routes:\n"                                                                                      /* 95 */
+                               "  - name: chat\n"                                                                               /* 96 */
+                               "    host: [api.example.com]\n"                                                                  /* 97 */
+                               "    path: /v1/\n"                                                                               /* 98 */
+                               "    methods: [GET, POST]\n"                                                                     /* 99 */
+                               "    authenticate: [jwt, api_key, client_certificate]\n"                                         /* 100 */
+                               "    roles: []\n"                                                                                /* 101 */
+                               "    scopes: []\n"                                                                               /* 102 */
+                               "    limits: [per-caller]\n"                                                                     /* 103 */
+                               "    models: body\n"                                                                             /* 104 */
+                               "    pool: llama\n"                                                                              /* 105 */
+                               "    max_body: 8MiB\n"                                                                           /* 106 */
+                               "    strip_prefix: \"\"\n"                                                                       /* 107 */
+                               "    websocket: false\n"                                                                         /* 108 */
+                               "    timeouts: {first_byte: 60s, idle: 60s, total: 1h}\n"                                        /* 109 */
+                               "    max_tokens: {default: 1024, cap: 8192}\n"                                                   /* 110 */
+                               "    request_headers: {allow: [], set: {}}\n"                                                    /* 111 */
+                               "    response_headers: {allow: [], set: {}}\n"                                                   /* 112 */
+                               "admin:\n"                                                                                       /* 113 */
+                               "  socket: /run/sallyport/admin.sock\n"                                                          /* 114 */
+                               "  groups: {sallyport-view: viewer, sallyport-admin: admin}\n"                                   /* 115 */
+                               "  metrics: 127.0.0.1:9464\n"                                                                    /* 116 */
+                               "logs:\n"                                                                                        /* 117 */
+                               "  access: stdout\n"                                                                             /* 118 */
+                               "  audit: audit.log\n"                                                                           /* 119 */
+                               "  level: info\n"                                                                                /* 120 */
+                               "tracing: {otlp: http://127.0.0.1:4318/v1/traces, sample: 0.01}\n";                              /* 121 */
 
 static void every_key_of_the_contract_is_known_or_refused_by_name(void **state) {
-    ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them", "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
-                  "t:27:3: `sentinel` is not yet supported; remove it", "t:28:3: `cluster` is not yet supported; remove it",
-                  "t:31:15: `credential` stands instead of `password_file`; keep one of them", "t:32:7: `ca` is for rediss:// URLs; use one, or remove it",
-                  "t:33:16: `certificate` is for rediss:// URLs; use one, or remove it", "t:34:8: `key` is for rediss:// URLs; use one, or remove it",
-                  "t:57:18: `models` other than [*] is not yet supported; remove it",
-                  "t:58:64: `priority: low` is not yet supported; remove it (possible now: normal)",
-                  "t:64:5: `tokens` is not yet supported; remove it", "t:65:5: `token_burst` is not yet supported; remove it",
-                  "t:66:5: `concurrency` is not yet supported; remove it",
-                  "t:67:11: `mode: leased` is not yet supported with `redis`; say strict",
-                  "t:70:75: `tokens` is not yet supported; remove it",
-                  "t:72:19: `by: model` is not yet supported; remove it (possible now: subject, tenant, key, address, route or global)",
+    ASSERT_ERRORS(contract, "t:8:21: `credential` stands instead of `key`; keep one of them",
+                  "t:11:17: `protocols: h2` is not yet supported; remove it (possible now: http/1.1)",
+                  "t:27:3: `sentinel` stands instead of `url`: one of `url`, `sentinel` and `cluster` says where Redis is; keep one of them",
+                  "t:28:3: `cluster` stands instead of `url`: one of `url`, `sentinel` and `cluster` says where Redis is; keep one of them",
+                  "t:31:15: `credential` stands instead of `password_file`; keep one of them",
                   "t:80:14: `url`: `h2c://` is not yet supported; use http:// or https://",
-                  "t:89:5: `queue` is not yet supported; remove it", "t:92:1: `models` is not yet supported; remove it",
-                  "t:103:13: `models: body` is not yet supported; remove it (possible now: none)",
-                  "t:109:5: `max_tokens` is not yet supported; remove it", "t:118:3: `audit` is not yet supported; remove it",
-                  "t:120:1: `tracing` is not yet supported; remove it");
+                  "t:119:3: `audit` is not yet supported; remove it", "t:121:1: `tracing` is not yet supported; remove it");
 }
 
 static void other_values_that_are_not_yet_supported_are_refused_by_name(void **state) {
@@ -153,7 +145,6 @@ static void other_values_that_are_not_yet_supported_are_refused_by_name(void **s
                   "t:9:15: `protocol: h2` is not yet supported; remove it (possible now: auto or http/1.1)",
                   "t:10:15: `identity` other than false is not yet supported; remove it",
                   "t:12:66: `websocket` other than false is not yet supported; remove it");
-    ASSERT_ERRORS(BASE "roles: {a: {priority: high}}\n", "t:9:23: `priority: high` is not yet supported; remove it (possible now: normal)");
 }
 
 /* What is said to be harmless may be written down. */
@@ -161,12 +152,10 @@ static void the_defaults_of_what_is_not_yet_supported_may_be_written(void **stat
     struct sp_config *config =
         config_of("version: 1\n" LISTENERS "    client_certificate: none\n    proxy_protocol: false\n    trusted_proxies: []\n"
                   "    protocols: [http/1.1]\n"
-                  "roles: {a: {models: [\"*\"], priority: normal}}\n"
                   "pools:\n  p:\n    servers: [{url: \"http://h\"}]\n    identity: false\n    protocol: http/1.1\n"
-                  "routes:\n  - {name: r, path: /, authenticate: [none], pool: p, websocket: false, models: none}\n");
+                  "routes:\n  - {name: r, path: /, authenticate: [none], pool: p, websocket: false}\n");
     assert_int_equal(config->listeners[0].client_certificate, SP_CLIENT_CERT_NONE);
     assert_int_equal(config->listeners[0].protocols.count, 1);
-    assert_string_equal(config->roles[0].models.item[0], "*");
     sp_config_unref(config);
 }
 

@@ -30,8 +30,7 @@ static void everything_that_is_missing_is_named_where_it_should_stand(void **sta
         WITH_ROUTE("{name: r}"), "t:8:5: `path` is missing in this route: what the path begins with; exactly the path with a leading =",
         "t:8:5: `authenticate` is missing in this route: which credentials are taken; none must be said, and alone; a token or API "
         "key that is sent decides, a client_certificate where none is sent or nothing else is taken",
-        "t:8:5: `pool` is missing in this route: who answers");
-    ASSERT_ERRORS(BASE "limits:\n  a: {by: [address]}\n", "t:10:6: `requests` is missing in this limit: how many requests");
+        "t:8:5: `pool` is missing in this route: who answers where no model decides; or say `models: body`");
 }
 
 static void wrong_types_say_what_is_expected(void **state) {
@@ -269,9 +268,6 @@ static void keys_that_need_each_other_say_so(void **state) {
                   "t:9:17: `socket`: " LONG_PATH " is longer than the 107 bytes a Unix socket's path may have; shorten it");
     ASSERT_ERRORS(BASE "limits: {a: {by: [global, address], requests: 1/s}}\n",
                   "t:9:18: `by`: global stands alone; one bucket for all cannot also be one for each");
-    ASSERT_ERRORS(BASE "limits: {a: {by: [address], requests: 1/s, mode: leased}}\nredis: {url: \"redis://127.0.0.1:6379\"}\n",
-                  "t:9:50: `mode: leased` is not yet supported with `redis`; say strict");
-    ASSERT_ERRORS(BASE "limits: {a: {by: [address], requests: 1/s, mode: leased}}\n", NULL);
 }
 
 #define WITH_TLS(scheme, keys)                                                                                                             \

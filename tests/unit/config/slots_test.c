@@ -103,6 +103,18 @@ static void a_server_is_its_pool_and_its_url(void **state) {
     sp_document_free(document);
 }
 
+static void models_keep_their_slots(void **state) {
+#define BY_MODEL "version: 1\n" LISTENERS POOLS "routes: [{name: r, path: /, authenticate: [none], models: body}]\n"
+    struct sp_document *document = load_right(BY_MODEL "models: {b: {pool: p}, c: {pool: p}}\n", NULL);
+    document = next(document, BY_MODEL "models: {c: {pool: p}, a: {pool: p}, b: {pool: p}}\n");
+    struct sp_config *config = decode(document, SP_READER_WORKER);
+    assert_int_equal(sp_config_model(config, SP_SPAN("a"))->slot, 2);
+    assert_int_equal(sp_config_model(config, SP_SPAN("b"))->slot, 0);
+    assert_int_equal(sp_config_model(config, SP_SPAN("c"))->slot, 1);
+    sp_config_unref(config);
+    sp_document_free(document);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thing_gets_a_slot_of_its_own),
@@ -111,6 +123,7 @@ int main(void) {
         cmocka_unit_test(freed_slots_are_taken_when_all_have_been_used),
         cmocka_unit_test(all_slots_of_a_kind_can_be_exchanged_at_once),
         cmocka_unit_test(a_server_is_its_pool_and_its_url),
+        cmocka_unit_test(models_keep_their_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

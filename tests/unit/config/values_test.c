@@ -24,7 +24,10 @@ static void what_is_left_out_has_its_default(void **state) {
     assert_int_equal(listener->idle_timeout_ms, 75000);
     assert_string_equal(listener->protocols.item[0], "http/1.1");
     assert_int_equal(config->limits[0].request_burst, 10); /* one second's worth */
-    assert_int_equal(config->limits[0].mode, SP_LIMIT_STRICT);
+    assert_int_equal(config->limits[0].mode, SP_LIMIT_LEASED);
+    assert_int_equal(config->limits[0].tokens.amount, 0);
+    assert_int_equal(config->limits[0].token_burst, 0);
+    assert_int_equal(config->limits[0].concurrency, 0);
     assert_int_equal(config->limits[0].on_outage, SP_OUTAGE_SHARE);
     assert_int_equal(config->pools[0].retries, 1);
     assert_int_equal(config->pools[0].connections, 256);
@@ -40,6 +43,12 @@ static void what_is_left_out_has_its_default(void **state) {
     assert_int_equal(config->routes[0].idle_timeout_ms, 60000);
     assert_int_equal(config->routes[0].total_timeout_ms, 3600000);
     assert_string_equal(config->routes[0].strip_prefix, "");
+    assert_false(config->routes[0].models_in_body);
+    assert_int_equal(config->routes[0].max_tokens_default, 1024);
+    assert_int_equal(config->routes[0].max_tokens_cap, 0);
+    assert_int_equal(config->n_models, 0);
+    assert_int_equal(config->pools[0].queue_depth, 0);
+    assert_int_equal(config->pools[0].queue_timeout_ms, 0);
     assert_null(config->admin.socket.text);
     assert_null(config->admin.metrics.text);
     assert_string_equal(config->logs.access.text, "stdout");
@@ -186,6 +195,25 @@ static void a_snapshot_lives_until_its_last_reference(void **state) {
     sp_config_unref(NULL);
 }
 
+static uint64_t loaded(const struct sp_document *document) {
+    struct sp_config *config = decode(document, SP_READER_WORKER);
+    uint64_t at = config->loaded_wall_ms;
+    sp_config_unref(config);
+    return at;
+}
+
+/* It orders the policies of several gateways: by time, and never the same twice. */
+static void a_document_says_when_it_was_loaded(void **state) {
+    uint64_t before = sp_wall_ms();
+    struct sp_document *first = load_right(BASE, NULL), *second = load_right(BASE, first), *third = load_right(BASE, second);
+    assert_true(loaded(first) >= before);
+    assert_true(loaded(second) > loaded(first));
+    assert_true(loaded(third) > loaded(second));
+    sp_document_free(first);
+    sp_document_free(second);
+    sp_document_free(third);
+}
+
 static int decode_text(const char *text, struct sp_config **ret) { return sp_config_decode(sp_span_text(text), ret); }
 
 static void bytes_that_are_no_document_are_refused(void **state) {
@@ -307,6 +335,7 @@ int main(void) {
         cmocka_unit_test(auto_is_one_worker_per_usable_cpu),
         cmocka_unit_test(paths_are_relative_to_the_file),
         cmocka_unit_test(a_snapshot_lives_until_its_last_reference),
+        cmocka_unit_test(a_document_says_when_it_was_loaded),
         cmocka_unit_test(bytes_that_are_no_document_are_refused),
         cmocka_unit_test(a_document_with_one_wrong_value_is_refused),
         cmocka_unit_test(a_document_cut_short_is_refused),

@@ -148,6 +148,88 @@ static void a_small_body_costs_no_block(void **state) {
     scene_close(&scene);
 }
 
+/* What the body is now, as one text. */
+static size_t whole(struct sp_exchange *x, char *out, size_t size) {
+    size_t n = (size_t)x->body.received;
+    assert_true(n <= size);
+    assert_true(sp_body_copy(x, 0, n, out));
+    assert_false(sp_body_copy(x, 0, n + 1, out));
+    return n;
+}
+
+static void a_splice_is_what_a_splice_of_one_text_would_be(void **state) {
+    enum { MOST = 200000 };
+    static char model[MOST], now[MOST];
+    uint64_t dice = 12345;
+    for (int round = 0; round < 300; round++) {
+        struct scene scene;
+        scene_open(&scene);
+        struct sp_exchange *x = scene_request(&scene, LONG_POST);
+        unsigned next = 0;
+        size_t len = (size_t)(dice % 60000);
+        fill(x, len, &next);
+        for (size_t i = 0; i < len; i++)
+            model[i] = (char)(i * 7);
+        for (int i = 0; i < 4; i++) {
+            dice = dice * 6364136223846793005u + 1442695040888963407u;
+            size_t at = len ? (size_t)(dice >> 33) % (len + 1) : 0, gone = (size_t)((dice >> 20) % 40), put = (size_t)((dice >> 10) % 300);
+            if (i == 3)
+                gone = (size_t)((dice >> 20) % 40000);
+            gone = sp_min(gone, len - at);
+            char text[300];
+            memset(text, 'a' + i, sizeof text);
+            if (len == 0)
+                continue; /* nothing came: there is nothing to splice */
+            assert_true(sp_body_splice(x, at, gone, sp_span(text, put)));
+            memmove(model + at + put, model + at + gone, len - at - gone);
+            memcpy(model + at, text, put);
+            len = len - gone + put;
+            assert_int_equal(whole(x, now, sizeof now), len);
+            assert_memory_equal(now, model, len);
+        }
+        struct iovec pieces[3];
+        for (size_t sent = 0; sent < len;) {
+            assert_true(sp_body_unsent(x, pieces, 3) > 0);
+            assert_memory_equal(pieces[0].iov_base, model + sent, pieces[0].iov_len);
+            sent += pieces[0].iov_len;
+            sp_body_sent(x, pieces[0].iov_len);
+        }
+        assert_int_equal(sp_body_waiting(&x->body), 0);
+        scene_close(&scene);
+    }
+}
+
+static void nothing_is_spliced_into_a_body_that_is_being_sent_or_beyond_its_end(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    struct sp_exchange *x = scene_request(&scene, LONG_POST);
+    unsigned next = 0;
+    fill(x, 1000, &next);
+    assert_false(sp_body_splice(x, 1001, 0, SP_SPAN("a")));
+    assert_false(sp_body_splice(x, 999, 2, SP_SPAN("a")));
+    sp_body_sent(x, 10);
+    assert_false(sp_body_splice(x, 500, 1, SP_SPAN("a")));
+    scene_close(&scene);
+}
+
+static void what_has_come_is_read_once_and_in_order(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    struct sp_exchange *x = scene_request(&scene, LONG_POST);
+    struct sp_body_mark mark = {0};
+    unsigned in = 0, out = 0;
+    assert_int_equal(sp_body_unread(x, &mark).len, 0);
+    for (size_t n = 1; n < 40000; n *= 3) {
+        fill(x, n, &in);
+        size_t read = 0;
+        for (struct sp_span bytes; (bytes = sp_body_unread(x, &mark)).len > 0; read += bytes.len)
+            for (size_t i = 0; i < bytes.len; i++)
+                assert_int_equal(bytes.at[i], (char)(out++ * 7));
+        assert_int_equal(read, n);
+    }
+    scene_close(&scene);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_leave_in_the_order_they_came_and_can_be_sent_again),
@@ -158,6 +240,9 @@ int main(void) {
         cmocka_unit_test(one_that_waits_for_memory_goes_on_when_a_reload_gives_more),
         cmocka_unit_test(who_waits_for_memory_goes_on_in_its_own_once_that_is_sent),
         cmocka_unit_test(a_small_body_costs_no_block),
+        cmocka_unit_test(a_splice_is_what_a_splice_of_one_text_would_be),
+        cmocka_unit_test(nothing_is_spliced_into_a_body_that_is_being_sent_or_beyond_its_end),
+        cmocka_unit_test(what_has_come_is_read_once_and_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

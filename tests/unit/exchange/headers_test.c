@@ -3,7 +3,7 @@
 static bool request_passes(struct scene *scene, const char *name) {
     struct sp_span span = sp_span_text(name);
     struct sp_http_field field = {.name = span, .value = SP_SPAN("x"), .id = (uint16_t)sp_http_field_find(span)};
-    return sp_request_field_passes(&scene->routes[0], &field);
+    return sp_request_field_passes(&scene->routes[0], &scene->pool, &field);
 }
 
 static bool response_passes(struct scene *scene, const char *name) {
@@ -56,7 +56,7 @@ static void hop_by_hop_fields_do_not_pass(void **state) {
     struct scene scene;
     scene_open(&scene);
     struct sp_http_field field = {.name = SP_SPAN("accept"), .value = SP_SPAN("x"), .id = SP_FIELD_ACCEPT, .hop_by_hop = true};
-    assert_false(sp_request_field_passes(&scene.routes[0], &field));
+    assert_false(sp_request_field_passes(&scene.routes[0], &scene.pool, &field));
     assert_false(sp_response_field_passes(&scene.routes[0], &field));
     scene_close(&scene);
 }

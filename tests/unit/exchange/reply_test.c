@@ -38,7 +38,7 @@ static void a_refusal_says_when_to_come_back_in_every_dialect(void **state) {
     struct sp_exchange *x = scene_request(&scene, "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n\r\n");
     x->limited = true;
     x->limit.decision = (struct sp_limit_decision){
-        .refused_by = &per_caller, .shown = &per_caller, .limit = 60, .remaining = 0, .reset_ms = 6001, .retry_after_ms = 101, .degraded = true};
+        .refused_by = &per_caller, .shown[SP_LIMIT_REQUESTS] = {&per_caller, .burst = 60, .remaining = 0, .reset_ms = 6001}, .retry_after_ms = 101, .degraded = true};
     assert_int_equal(sp_reply(x, 429, "rate_limit_exceeded", "Later.", "limit"), SP_STAGE_REPLY);
     const char *fields[] = {"\nretry-after: 1\n", "\nretry-after-ms: 101\n", "\nx-ratelimit-limit-requests: 60\n", "\nx-ratelimit-remaining-requests: 0\n",
                             "\nx-ratelimit-reset-requests: 6.001s\n", "\nratelimit: \"per-caller\";r=0;t=7\n", "\nratelimit-policy: \"per-caller\";q=600;w=60\n",

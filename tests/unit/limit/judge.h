@@ -23,6 +23,12 @@ static inline void judge_note(struct judge *judge, uint64_t at_us, uint64_t cost
     judge->admission[judge->n++] = (struct admission){at_us, cost};
 }
 
+static inline int judge_by_instant(const void *a, const void *b) {
+    const struct admission *x = a, *y = b;
+    return (x->at_us > y->at_us) - (x->at_us < y->at_us);
+}
+static inline void judge_sort(struct judge *judge) { qsort(judge->admission, judge->n, sizeof *judge->admission, judge_by_instant); }
+
 /* Admissions in the order of their instants. The number of intervals in which too much was admitted. */
 static inline size_t judge_violations(const struct judge *judge, struct sp_rate rate, uint64_t burst) {
     __extension__ typedef unsigned __int128 wide;
@@ -36,6 +42,19 @@ static inline size_t judge_violations(const struct judge *judge, struct sp_rate 
         }
     }
     return violations;
+}
+
+/* The same for very many: by how much the worst interval exceeds rate · time, in tokens times the period. What is over at an admission is
+ * what was over before, less what time has allowed since, and the admission itself. Never more than burst · period. */
+static inline uint64_t judge_worst(const struct judge *judge, struct sp_rate rate) {
+    __extension__ typedef unsigned __int128 wide;
+    wide over = 0, worst = 0;
+    for (size_t i = 0; i < judge->n; i++) {
+        wide allowed = i ? (wide)(judge->admission[i].at_us - judge->admission[i - 1].at_us) * rate.amount : 0;
+        over = over - sp_min(over, allowed) + (wide)judge->admission[i].cost * rate.period_us;
+        worst = sp_max(worst, over);
+    }
+    return (uint64_t)worst;
 }
 
 static inline void judge_free(struct judge *judge) { free(judge->admission); }

@@ -53,12 +53,12 @@ static struct sp_cell *cell_of(struct sp_local_segment *segment, struct sp_local
 }
 
 static void publish(struct world *world, unsigned slot, uint64_t amount, uint64_t period_us, uint64_t burst) {
-    sp_local_publish(&world->store, SP_SPACE_LOCAL, slot, ++world->generation, &(struct sp_rate){amount, period_us}, burst, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, ++world->generation, &(struct sp_rate){amount, period_us}, burst, world->now);
 }
 
 static struct sp_local_bucket bucket_named(unsigned slot, uint64_t subject) {
     static const struct sp_hash_key key = {1, 2};
-    return sp_local_name(SP_SPACE_LOCAL, slot, sp_hash(&key, &subject, sizeof subject));
+    return sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, sp_hash(&key, &subject, sizeof subject));
 }
 
 static struct sp_limit_answer take(struct world *world, struct sp_local_bucket bucket, uint64_t cost) {
@@ -166,12 +166,12 @@ static void limits_subjects_and_spaces_have_buckets_of_their_own(void **state) {
     struct world *world = *state;
     publish(world, 0, 1, HOUR_US, 1);
     publish(world, 1, 1, HOUR_US, 1);
-    sp_local_publish(&world->store, SP_SPACE_SHARE, 0, 1, &(struct sp_rate){1, HOUR_US}, 1, world->now);
+    sp_local_publish(&world->store, SP_SPACE_SHARE, SP_LIMIT_REQUESTS, 0, 1, &(struct sp_rate){1, HOUR_US}, 1, world->now);
     assert_true(admits(world, bucket_named(0, 1), 1));
     assert_false(admits(world, bucket_named(0, 1), 1));
     assert_true(admits(world, bucket_named(0, 2), 1));
     assert_true(admits(world, bucket_named(1, 1), 1));
-    assert_true(admits(world, sp_local_name(SP_SPACE_SHARE, 0, bucket_named(0, 1).key), 1));
+    assert_true(admits(world, sp_local_name(SP_SPACE_SHARE, SP_LIMIT_REQUESTS, 0, bucket_named(0, 1).key), 1));
 }
 
 /* ---- Giving back ---- */
@@ -267,10 +267,10 @@ static void a_refused_client_accrues_at_the_new_rate_from_the_reload_on(void **s
 static void an_older_generation_follows_the_policy_in_force(void **state) {
     struct world *world = *state;
     struct sp_local_bucket bucket = bucket_named(0, 1);
-    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 8, &(struct sp_rate){1, HOUR_US}, 3, world->now);
-    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 7, &(struct sp_rate){1, HOUR_US}, 100, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, 8, &(struct sp_rate){1, HOUR_US}, 3, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, 7, &(struct sp_rate){1, HOUR_US}, 100, world->now);
     assert_int_equal(take(world, bucket, 1).burst, 3);
-    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, 8, &(struct sp_rate){1, HOUR_US}, 100, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, 8, &(struct sp_rate){1, HOUR_US}, 100, world->now);
     assert_int_equal(take(world, bucket, 1).burst, 3);
 }
 
@@ -330,7 +330,7 @@ static void an_unchanged_policy_costs_no_place_on_the_ring(void **state) {
 
 /* Subjects whose cells lie in one window. */
 static struct sp_local_bucket crowded(unsigned slot, uint64_t window, uint64_t subject) {
-    return sp_local_name(SP_SPACE_LOCAL, slot, (subject + 1) << 32 | window << 9);
+    return sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, (subject + 1) << 32 | window << (ROW_BITS + 2));
 }
 
 static void only_full_buckets_give_way(void **state) {
@@ -572,7 +572,7 @@ static void workers_that_configure_at_once_agree(void **state) {
             assert_true(pid[i] >= 0);
             if (pid[i] == 0) {
                 for (uint64_t g = first + i % 2; g < first + 2; g++)
-                    sp_local_publish(&world->store, SP_SPACE_LOCAL, 0, g, &(struct sp_rate){g, SP_MICRO}, g, world->now);
+                    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, 0, g, &(struct sp_rate){g, SP_MICRO}, g, world->now);
                 _exit(0);
             }
         }

@@ -81,9 +81,9 @@ static void all_that_wait_when_the_breaker_opens_are_told_once(void **state) {
         assert_int_equal(asked[i].told, 1);
 }
 
-static void a_late_reply_is_dropped_and_the_next_answer_is_ones_own(void **state) {
+static void what_a_late_reply_took_goes_back_and_the_next_answer_is_ones_own(void **state) {
     gateway_connect(&gateway);
-    assert_int_equal(decide("0").remaining, 999);
+    assert_int_equal(decide("0").shown[0].remaining, 999);
     kill(redis.pid, SIGSTOP);
     assert_true(decide("0").degraded);
     kill(redis.pid, SIGCONT);
@@ -91,10 +91,10 @@ static void a_late_reply_is_dropped_and_the_next_answer_is_ones_own(void **state
     do { /* the same connection: what Redis decided late comes first */
         decision = decide("1");
     } while (decision.degraded && gateway_state(&gateway).reconnects == 0);
-    assert_ptr_equal(decision.shown, &gateway.scene.limit[1]);
+    assert_ptr_equal(decision.shown[0].limit, &gateway.scene.limit[1]);
     decision = decide("0");
     assert_false(decision.degraded);
-    assert_int_equal(decision.remaining, 997); /* what it took late stays taken */
+    assert_int_equal(decision.shown[0].remaining, 998); /* what was taken late was given back, along with this one's question at the latest */
 }
 
 static void a_cancelled_request_is_never_told(void **state) {
@@ -104,8 +104,8 @@ static void a_cancelled_request_is_never_told(void **state) {
     ask_for(&kept, &gateway.scene, "alice", "0");
     assert_int_equal(sp_limiter_admit(gateway.limiter, &cancelled.request), SP_LIMIT_PENDING);
     assert_int_equal(sp_limiter_admit(gateway.limiter, &kept.request), SP_LIMIT_PENDING);
-    sp_limiter_cancel(gateway.limiter, &cancelled.request);
-    sp_limiter_cancel(gateway.limiter, &cancelled.request);
+    sp_limiter_finish(gateway.limiter, &cancelled.request, 0);
+    sp_limiter_finish(gateway.limiter, &cancelled.request, 0);
     memset(&cancelled.request, 0xff, sizeof cancelled.request); /* its memory is somebody else's now */
     UNTIL(&gateway, kept.told);
     assert_int_equal(cancelled.told, 0);
@@ -137,7 +137,7 @@ static void on_outage_each_limit_does_as_configured(void **state) {
         assert_int_equal(decision.retry_after_ms, 1000);
         decision = decide("0");
         assert_true(decision.admitted && decision.degraded);
-        assert_int_equal(decision.remaining, 999 - (uint64_t)i); /* what a closed limit refuses is not taken elsewhere */
+        assert_int_equal(decision.shown[0].remaining, 999 - (uint64_t)i); /* what a closed limit refuses is not taken elsewhere */
         assert_false(decide("02").admitted);
     }
     gateway.scene.limit[2].shadow = true;
@@ -151,14 +151,14 @@ static void the_share_begins_at_the_last_known_level(void **state) {
     scene_limit(&gateway.scene, 0, "first", 1, HOUR_US, 10);
     gateway_connect(&gateway);
     for (uint64_t left = 10; left-- > 6;)
-        assert_int_equal(decide("0").remaining, left);
+        assert_int_equal(decide("0").shown[0].remaining, left);
     redis_kill(&redis);
     UNTIL(&gateway, !gateway_state(&gateway).up);
     for (uint64_t left = 3; left-- > 0;) { /* half of six */
         struct sp_limit_decision decision = decide("0");
         assert_true(decision.admitted && decision.degraded);
-        assert_int_equal(decision.limit, 5);
-        assert_int_equal(decision.remaining, left);
+        assert_int_equal(decision.shown[0].burst, 5);
+        assert_int_equal(decision.shown[0].remaining, left);
     }
     struct sp_limit_decision decision = decide("0");
     assert_false(decision.admitted);
@@ -186,7 +186,7 @@ static void a_redis_that_restarts_empty_is_found_again_and_begins_full(void **st
     UNTIL(&gateway, gateway_state(&gateway).up);
     struct sp_limit_decision decision = decide("0");
     assert_false(decision.degraded);
-    assert_int_equal(decision.remaining, 9);
+    assert_int_equal(decision.shown[0].remaining, 9);
     assert_true(gateway_state(&gateway).reconnects >= 1);
 }
 
@@ -316,7 +316,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_stopped_redis_is_waited_for_until_the_deadline_and_after_three_times_no_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(all_that_wait_when_the_breaker_opens_are_told_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_late_reply_is_dropped_and_the_next_answer_is_ones_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_a_late_reply_took_goes_back_and_the_next_answer_is_ones_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cancelled_request_is_never_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_limiter_freed_with_requests_under_way_tells_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(on_outage_each_limit_does_as_configured, set_up, tear_down),

@@ -112,7 +112,7 @@ static inline void gateway_open(struct gateway *gateway, uint16_t port, uint64_t
     gateway->segment = segment_new();
     scene_config(&gateway->scene, 0);
     scene_redis(&gateway->scene, port, deadline_ms);
-    if (sp_loop_new(&gateway->loop) < 0 || sp_limiter_new(gateway->loop, gateway->segment, &key, &gateway->limiter) < 0)
+    if (sp_loop_new(&gateway->loop) < 0 || sp_limiter_new(gateway->loop, gateway->segment, &key, 0, &gateway->limiter) < 0)
         abort();
 }
 
@@ -153,6 +153,7 @@ static inline struct sp_limit_decision gateway_decides(struct gateway *gateway, 
         UNTIL(gateway, asked.told);
         assert_int_equal(asked.told, 1);
     }
+    sp_limiter_finish(gateway->limiter, &asked.request, 0);
     return asked.request.decision;
 }
 

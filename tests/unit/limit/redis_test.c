@@ -44,8 +44,8 @@ static void each_decision_is_one_command_and_strict(void **state) {
         struct sp_limit_decision decision = gateway_decides(&one, "alice", "0");
         assert_true(decision.admitted);
         assert_false(decision.degraded);
-        assert_int_equal(decision.limit, 5);
-        assert_int_equal(decision.remaining, left);
+        assert_int_equal(decision.shown[0].burst, 5);
+        assert_int_equal(decision.shown[0].remaining, left);
     }
     struct sp_limit_decision decision = gateway_decides(&one, "alice", "0");
     assert_false(decision.admitted);
@@ -61,7 +61,7 @@ static void keys_are_named_as_documented_and_outlive_the_time_to_full(void **sta
     gateway_connect(&one);
     for (int i = 0; i < 10; i++)
         assert_true(gateway_decides(&one, "alice", "0").admitted);
-    uint64_t ttl_ms = strtoull(redis_says(&redis, "PTTL test:per-caller:s=alice"), NULL, 10);
+    uint64_t ttl_ms = strtoull(redis_says(&redis, "PTTL test:per-caller:{s=alice}"), NULL, 10);
     assert_in_range(ttl_ms, 9 * 1000, 11 * 1000);
     assert_string_equal(redis_says(&redis, "DBSIZE"), "1");
 }
@@ -98,7 +98,7 @@ static void several_limits_are_taken_together_or_not_at_all(void **state) {
         assert_false(decision.admitted);
         assert_ptr_equal(decision.refused_by, &one.scene.limit[1]);
     }
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 997);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 997);
 }
 
 static void a_look_answers_as_a_take_would_and_takes_nothing(void **state) {
@@ -147,7 +147,7 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
     for (int round = 0; round < 40; round++) {
         scene_limit(&one.scene, 0, "exact", 1 + dice_below(&seed, 500000), (uint64_t[]){SP_MICRO, 60 * SP_MICRO, 1234567}[round % 3],
                     1 + dice_below(&seed, 30));
-        (void)redis_says(&redis, "DEL test:exact:s=alice");
+        (void)redis_says(&redis, "DEL test:exact:{s=alice}");
         gateway_configure(&one);
         const struct sp_limit_config *limit = &one.scene.limit[0];
         struct sp_redis_ratio ratio = sp_redis_ratio_of(&limit->requests);
@@ -159,7 +159,7 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
             int64_t level;
             uint64_t time, remainder;
             assert_int_equal(
-                sscanf(redis_says(&redis, "GET test:exact:s=alice"), "%" SCNd64 " %" SCNu64 " %" SCNu64, &level, &time, &remainder), 3);
+                sscanf(redis_says(&redis, "GET test:exact:{s=alice}"), "%" SCNd64 " %" SCNu64 " %" SCNu64, &level, &time, &remainder), 3);
             if (i == 0)
                 sp_bucket_fill(&policy, time, &pure);
             if (!decision.admitted) {
@@ -170,8 +170,8 @@ static void the_script_computes_exactly_what_the_pure_bucket_computes(void **sta
             assert_true(answer.admitted);
             assert_int_equal(pure.level_micro, level);
             assert_int_equal(pure.remainder, remainder * SP_MICRO);
-            assert_int_equal(decision.remaining, answer.remaining);
-            assert_int_equal(decision.reset_ms, (answer.reset_us + 999) / 1000);
+            assert_int_equal(decision.shown[0].remaining, answer.remaining);
+            assert_int_equal(decision.shown[0].reset_ms, (answer.reset_us + 999) / 1000);
             changes++;
         }
     }
@@ -211,7 +211,7 @@ static void a_flushed_script_is_loaded_again_without_anybody_noticing(void **sta
         assert_true(asked[i].request.decision.admitted);
         assert_false(asked[i].request.decision.degraded);
     }
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 995);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 995);
     assert_int_equal(gateway_state(&one).errors, 0);
 }
 
@@ -219,7 +219,7 @@ static void a_flushed_script_is_loaded_again_without_anybody_noticing(void **sta
 static void shift(int64_t by_us, int tokens) {
     char value[128];
     (void)snprintf(value, sizeof value, "%d000000 %" PRId64 " 0 1 1 10 5", tokens, (int64_t)sp_wall_ms() * 1000 + by_us);
-    redisReply *reply = redisCommand(redis.side, "SET test:first:s=alice %s", value);
+    redisReply *reply = redisCommand(redis.side, "SET test:first:{s=alice} %s", value);
     assert_non_null(reply);
     freeReplyObject(reply);
 }
@@ -233,7 +233,7 @@ static void a_clock_that_went_back_gives_nothing_and_says_how_long(void **state)
     assert_false(decision.admitted);
     assert_in_range(decision.retry_after_ms, 3600 * 1000 - 5000, 3600 * 1000 + 5000);
     shift(-(int64_t)HOUR_US, 1);
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 9); /* full, not more */
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 9); /* full, not more */
 }
 
 static void a_clock_that_was_days_ahead_does_not_stop_a_bucket_for_days(void **state) {
@@ -250,12 +250,12 @@ static void a_clock_that_was_days_ahead_does_not_stop_a_bucket_for_days(void **s
 static void a_value_that_is_not_ours_is_as_good_as_none(void **state) {
     scene_limit(&one.scene, 0, "first", 1, HOUR_US, 10);
     gateway_connect(&one);
-    (void)redis_says(&redis, "SET test:first:s=alice nonsense");
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 9);
-    (void)redis_says(&redis, "DEL test:first:s=alice");
-    (void)redis_says(&redis, "LPUSH test:first:s=alice nonsense");
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 9);
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 8);
+    (void)redis_says(&redis, "SET test:first:{s=alice} nonsense");
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 9);
+    (void)redis_says(&redis, "DEL test:first:{s=alice}");
+    (void)redis_says(&redis, "LPUSH test:first:{s=alice} nonsense");
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 9);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 8);
 }
 
 /* ---- Reload ---- */
@@ -267,21 +267,21 @@ static void gateways_on_different_generations_agree_on_the_newer_policy(void **s
     two.scene.config.loaded_wall_ms = sp_wall_ms() - 1000;
     gateway_connect(&one);
     gateway_connect(&two);
-    assert_int_equal(gateway_decides(&one, "alice", "0").limit, 10);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].burst, 10);
     struct sp_limit_decision decision = gateway_decides(&two, "alice", "0");
-    assert_int_equal(decision.limit, 20);
-    assert_int_equal(decision.remaining, 8); /* growth gives no gift */
+    assert_int_equal(decision.shown[0].burst, 20);
+    assert_int_equal(decision.shown[0].remaining, 8); /* growth gives no gift */
     decision = gateway_decides(&one, "alice", "0");
-    assert_int_equal(decision.limit, 20);
-    assert_int_equal(decision.remaining, 7);
+    assert_int_equal(decision.shown[0].burst, 20);
+    assert_int_equal(decision.shown[0].remaining, 7);
     /* The first reloads with less: shrinking takes what no longer fits, for both. */
     one.scene.limit[0].request_burst = 3;
     one.scene.config.loaded_wall_ms = sp_wall_ms() - 500;
     gateway_configure(&one);
-    assert_int_equal(gateway_decides(&one, "alice", "0").remaining, 2);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].remaining, 2);
     decision = gateway_decides(&two, "alice", "0");
-    assert_int_equal(decision.limit, 3);
-    assert_int_equal(decision.remaining, 1);
+    assert_int_equal(decision.shown[0].burst, 3);
+    assert_int_equal(decision.shown[0].remaining, 1);
 }
 
 static void a_gateway_whose_clock_is_ahead_does_not_rule_for_ever(void **state) {
@@ -289,13 +289,13 @@ static void a_gateway_whose_clock_is_ahead_does_not_rule_for_ever(void **state) 
     scene_limit(&two.scene, 0, "per-caller", 1, HOUR_US, 5);
     one.scene.config.loaded_wall_ms = sp_wall_ms() + 3600 * 1000;
     gateway_connect(&one);
-    assert_int_equal(gateway_decides(&one, "alice", "0").limit, 10);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].burst, 10);
     uint64_t then = sp_wall_ms();
     while (sp_wall_ms() <= then + 1)
         ;
     two.scene.config.loaded_wall_ms = sp_wall_ms();
     gateway_connect(&two);
-    assert_int_equal(gateway_decides(&two, "alice", "0").limit, 5);
+    assert_int_equal(gateway_decides(&two, "alice", "0").shown[0].burst, 5);
 }
 
 static void a_refused_client_accrues_at_the_new_rate_from_the_reload_on(void **state) {
@@ -321,13 +321,13 @@ static void a_request_that_began_before_the_reload_does_not_bring_the_old_policy
     one.scene.limit[0].request_burst = 20;
     one.scene.config.loaded_wall_ms = sp_wall_ms() - 1;
     gateway_configure(&one);
-    assert_int_equal(gateway_decides(&one, "alice", "0").limit, 20);
+    assert_int_equal(gateway_decides(&one, "alice", "0").shown[0].burst, 20);
     struct asked asked;
     ask_for(&asked, &older, "alice", "0");
     assert_int_equal(sp_limiter_admit(one.limiter, &asked.request), SP_LIMIT_PENDING);
     UNTIL(&one, asked.told);
-    assert_int_equal(asked.request.decision.limit, 20);
-    assert_int_equal(asked.request.decision.remaining, 18);
+    assert_int_equal(asked.request.decision.shown[0].burst, 20);
+    assert_int_equal(asked.request.decision.shown[0].remaining, 18);
 }
 
 static void a_reload_that_changes_nothing_about_redis_keeps_the_connection(void **state) {

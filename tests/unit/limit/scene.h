@@ -15,8 +15,12 @@ struct scene_config {
 
 static inline void scene_limit(struct scene_config *scene, size_t i, const char *name, uint64_t amount, uint64_t period_us,
                                uint64_t burst) {
-    scene->limit[i] = (struct sp_limit_config){
-        .name = name, .slot = (unsigned)i, .by = SP_BY_SUBJECT, .requests = {amount, period_us}, .request_burst = burst};
+    scene->limit[i] = (struct sp_limit_config){.name = name,
+                                               .slot = (unsigned)i,
+                                               .by = SP_BY_SUBJECT,
+                                               .mode = SP_LIMIT_STRICT,
+                                               .requests = {amount, period_us},
+                                               .request_burst = burst};
 }
 
 static inline void scene_config(struct scene_config *scene, uint64_t generation) {

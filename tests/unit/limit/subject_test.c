@@ -15,7 +15,7 @@ static const struct sp_hash_key hash_key = {3, 4};
 static char key[SP_REDIS_KEY_MAX + 1];
 static const char *key_of(uint32_t by, struct sp_limit_facts facts) {
     struct sp_limit_config limit = {.name = "per-caller", .by = by};
-    ssize_t len = sp_subject_redis_key("sallyport:", &limit, &facts, key);
+    ssize_t len = sp_subject_redis_key("sallyport:", &limit, SP_LIMIT_REQUESTS, &facts, key);
     assert_in_range(len, 1, SP_REDIS_KEY_MAX);
     key[len] = 0;
     return key;
@@ -28,19 +28,38 @@ static void keys_are_as_documented(void **state) {
                                    .model = SP_SPAN("llama-3"),
                                    .route = SP_SPAN("chat"),
                                    .address = ADDRESS_V4};
-    assert_string_equal(key_of(SP_BY_SUBJECT, facts), "sallyport:per-caller:s=alice@example.com");
-    assert_string_equal(key_of(SP_BY_GLOBAL, facts), "sallyport:per-caller:g");
-    assert_string_equal(key_of(SP_BY_ADDRESS, facts), "sallyport:per-caller:a=192.0.2.1");
-    assert_string_equal(key_of(127, facts), "sallyport:per-caller:s=alice@example.com,t=acme,k=Ab12Cd34,m=llama-3,r=chat,a=192.0.2.1,g");
-    assert_string_equal(key_of(SP_BY_TENANT, (struct sp_limit_facts){0}), "sallyport:per-caller:t=");
+    assert_string_equal(key_of(SP_BY_SUBJECT, facts), "sallyport:per-caller:{s=alice@example.com}");
+    assert_string_equal(key_of(SP_BY_GLOBAL, facts), "sallyport:per-caller:{g}");
+    assert_string_equal(key_of(SP_BY_ADDRESS, facts), "sallyport:per-caller:{a=192.0.2.1}");
+    assert_string_equal(key_of(127, facts), "sallyport:per-caller:{s=alice@example.com,t=acme,k=Ab12Cd34,m=llama-3,r=chat,a=192.0.2.1,g}");
+    assert_string_equal(key_of(SP_BY_TENANT, (struct sp_limit_facts){0}), "sallyport:per-caller:{t=}");
+}
+
+static void what_a_limit_says_of_one_subject_lives_together(void **state) {
+    static const char *const keys[SP_LIMIT_KINDS] = {"per-caller:{s=alice}", "per-caller:{s=alice}:t", "per-caller:{s=alice}:c"};
+    struct sp_limit_facts alice = {.subject = SP_SPAN("alice")};
+    struct sp_limit_config limit = {.name = "per-caller", .by = SP_BY_SUBJECT}, other = {.name = "per-calle", .by = SP_BY_SUBJECT};
+    for (unsigned kind = 0; kind < SP_LIMIT_KINDS; kind++) {
+        enum sp_limit_kind found = SP_LIMIT_KINDS;
+        ssize_t len = sp_subject_redis_key("", &limit, (enum sp_limit_kind)kind, &alice, key);
+        assert_int_equal(len, strlen(keys[kind]));
+        assert_memory_equal(key, keys[kind], (size_t)len);
+        assert_int_equal(sp_subject_key_kind(sp_span(key, (size_t)len), &limit, &found), 0);
+        assert_int_equal(found, kind);
+        assert_int_equal(sp_subject_key_kind(sp_span(key, (size_t)len), &other, &found), -ENOENT);
+        assert_int_equal(sp_subject_key_kind(sp_span(key, (size_t)len - 1), &limit, &found), -ENOENT);
+    }
+    /* A subject cannot close the braces. */
+    struct sp_limit_facts sly = {.subject = SP_SPAN("a}:t{")};
+    assert_string_equal(key_of(SP_BY_SUBJECT, sly), "sallyport:per-caller:{s=a%7D%3At%7B}");
 }
 
 static void addresses_of_one_v6_subscriber_count_as_one(void **state) {
     struct sp_limit_facts here = {.address = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9}}, there = here, elsewhere = here;
     there.address[15] = 7;
     elsewhere.address[7] = 2;
-    assert_string_equal(key_of(SP_BY_ADDRESS, here), "sallyport:per-caller:a=2001:db8:0:1::/64");
-    assert_string_equal(key_of(SP_BY_ADDRESS, there), "sallyport:per-caller:a=2001:db8:0:1::/64");
+    assert_string_equal(key_of(SP_BY_ADDRESS, here), "sallyport:per-caller:{a=2001:db8:0:1::/64}");
+    assert_string_equal(key_of(SP_BY_ADDRESS, there), "sallyport:per-caller:{a=2001:db8:0:1::/64}");
     assert_int_equal(sp_subject_hash(&hash_key, SP_BY_ADDRESS, &here), sp_subject_hash(&hash_key, SP_BY_ADDRESS, &there));
     assert_int_not_equal(sp_subject_hash(&hash_key, SP_BY_ADDRESS, &here), sp_subject_hash(&hash_key, SP_BY_ADDRESS, &elsewhere));
     struct sp_limit_facts v4 = {.address = ADDRESS_V4}, next = v4;
@@ -50,7 +69,7 @@ static void addresses_of_one_v6_subscriber_count_as_one(void **state) {
 
 static void nothing_a_client_sends_can_mean_another_key(void **state) {
     struct sp_limit_facts sly = {.subject = SP_SPAN("alice,t=acme:%\n\0#")};
-    assert_string_equal(key_of(SP_BY_SUBJECT, sly), "sallyport:per-caller:s=alice%2Ct%3Dacme%3A%25%0A%00%23");
+    assert_string_equal(key_of(SP_BY_SUBJECT, sly), "sallyport:per-caller:{s=alice%2Ct%3Dacme%3A%25%0A%00%23}");
     struct sp_limit_facts one = {.subject = SP_SPAN("ab"), .tenant = SP_SPAN("c")},
                           other = {.subject = SP_SPAN("a"), .tenant = SP_SPAN("bc")};
     uint32_t both = SP_BY_SUBJECT | SP_BY_TENANT;
@@ -63,11 +82,11 @@ static void a_long_subject_becomes_its_digest(void **state) {
     static char text[100000];
     memset(text, 'x', sizeof text);
     struct sp_limit_facts facts = {.subject = sp_span(text, SP_SUBJECT_TEXT_MAX - 2)};
-    assert_int_equal(strlen(key_of(SP_BY_SUBJECT, facts)), strlen("sallyport:per-caller:") + SP_SUBJECT_TEXT_MAX);
+    assert_int_equal(strlen(key_of(SP_BY_SUBJECT, facts)), strlen("sallyport:per-caller:{}") + SP_SUBJECT_TEXT_MAX);
     facts.subject.len++;
     /* printf 's=%s' xxx… | sha256sum, with 127 times x */
     assert_string_equal(key_of(SP_BY_SUBJECT, facts),
-                        "sallyport:per-caller:#9de73427afb0974dcc94bdb9cd6084c4fc6493a48f5fb49c220a773acd0ce458");
+                        "sallyport:per-caller:{#9de73427afb0974dcc94bdb9cd6084c4fc6493a48f5fb49c220a773acd0ce458}");
     char first[SP_REDIS_KEY_MAX + 1];
     facts.subject.len = sizeof text;
     (void)key_of(SP_BY_SUBJECT, facts);
@@ -96,12 +115,13 @@ static void a_prefix_too_long_is_refused(void **state) {
     memset(prefix, 'p', sizeof prefix - 1);
     struct sp_limit_config limit = {.name = "l", .by = SP_BY_GLOBAL};
     struct sp_limit_facts facts = {0};
-    assert_int_equal(sp_subject_redis_key(prefix, &limit, &facts, key), -ENAMETOOLONG);
+    assert_int_equal(sp_subject_redis_key(prefix, &limit, SP_LIMIT_TOKENS, &facts, key), -ENAMETOOLONG);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_as_documented),
+        cmocka_unit_test(what_a_limit_says_of_one_subject_lives_together),
         cmocka_unit_test(addresses_of_one_v6_subscriber_count_as_one),
         cmocka_unit_test(nothing_a_client_sends_can_mean_another_key),
         cmocka_unit_test(a_long_subject_becomes_its_digest),

@@ -92,6 +92,38 @@ static void a_killed_workers_share_disappears_when_its_slot_begins_anew(void **s
     assert_int_equal(sp_traffic_enter(f->a, LISTENER, numbered(1), 1, 1), SP_TRAFFIC_OK);
 }
 
+static void what_a_dead_worker_held_is_free_before_its_slot_is_used_again(void **state) {
+    int fd = memfd_create("traffic", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    check(ftruncate(fd, (off_t)sp_traffic_segment_size()));
+    void *segment = mmap(NULL, sp_traffic_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    assert_ptr_not_equal(segment, MAP_FAILED);
+    struct sp_traffic *lives = NULL, *dies = NULL;
+    check(sp_traffic_open(segment, 0, &key, &lives));
+    check(sp_traffic_open(segment, 63, &key, &dies));
+    assert_int_equal(sp_traffic_enter(dies, LISTENER, numbered(1), 1, 1), SP_TRAFFIC_OK);
+    sp_traffic_server_add(dies, 7, 1);
+    sp_traffic_server_add(lives, 7, 1);
+    assert_true(sp_traffic_wait(dies, 5, 1));
+    sp_traffic_tell_next(dies, 5, 77);
+    sp_traffic_free(dies);
+    sp_traffic_worker_gone(fd, 63);
+    sp_traffic_worker_gone(fd, SP_WORKERS_MAX); /* no slot at all */
+    assert_int_equal(sp_traffic_connections(lives, LISTENER), 0);
+    assert_int_equal(sp_traffic_server_in_flight(lives, 7), 1);
+    assert_int_equal(sp_traffic_waiting(lives, 5), 0);
+    assert_int_equal(sp_traffic_next_of(lives, 63, 5), 0);
+    assert_int_equal(sp_traffic_enter(lives, LISTENER, numbered(1), 1, 1), SP_TRAFFIC_OK);
+    sp_traffic_leave(lives, LISTENER, numbered(1));
+    check(sp_traffic_open(segment, 63, &key, &dies)); /* and its successor begins with nothing */
+    assert_int_equal(sp_traffic_server_in_flight(lives, 7), 1);
+    assert_int_equal(sp_traffic_connections(lives, LISTENER), 0);
+    sp_traffic_free(dies);
+    sp_traffic_free(lives);
+    munmap(segment, sp_traffic_segment_size());
+    close(fd);
+}
+
 static void requests_in_flight_are_summed_over_workers(void **state) {
     struct fixture *f = *state;
     sp_traffic_server_add(f->a, 511, 1);
@@ -103,10 +135,54 @@ static void requests_in_flight_are_summed_over_workers(void **state) {
     assert_int_equal(sp_traffic_server_in_flight(f->b, 510), 0);
 }
 
+/* ---- Requests that wait ---- */
+
+#define POOL 127
+
+static void places_to_wait_are_bounded_over_workers(void **state) {
+    struct fixture *f = *state;
+    assert_true(sp_traffic_wait(f->a, POOL, 2));
+    assert_true(sp_traffic_wait(f->b, POOL, 2));
+    assert_false(sp_traffic_wait(f->a, POOL, 2));
+    assert_false(sp_traffic_wait(f->b, POOL, 2));
+    assert_true(sp_traffic_wait(f->b, POOL - 1, 1)); /* another pool */
+    assert_int_equal(sp_traffic_waiting(f->a, POOL), 2);
+    sp_traffic_waits_no_more(f->b, POOL);
+    assert_true(sp_traffic_wait(f->a, POOL, 2));
+    assert_int_equal(sp_traffic_waiting(f->b, POOL), 2);
+}
+
+static void every_worker_is_told_whom_the_others_would_serve_next(void **state) {
+    struct fixture *f = *state;
+    sp_traffic_tell_next(f->a, POOL, 77);
+    assert_int_equal(sp_traffic_workers(f->a), 6);
+    assert_int_equal(sp_traffic_next_of(f->b, 0, POOL), 77);
+    assert_int_equal(sp_traffic_next_of(f->b, 0, POOL - 1), 0);
+    assert_int_equal(sp_traffic_next_of(f->a, 0, POOL), 0); /* its own is no other's */
+    assert_int_equal(sp_traffic_next_of(f->a, 3, POOL), 0); /* no worker was ever there */
+    sp_traffic_free(f->a);
+    check(sp_traffic_open(f->segment, 0, &key, &f->a));
+    assert_int_equal(sp_traffic_next_of(f->b, 0, POOL), 0);
+}
+
+static void a_turn_had_in_one_worker_is_known_in_all(void **state) {
+    struct fixture *f = *state;
+    uint64_t who = UINT64_C(0xabcd000000001234), alike = UINT64_C(0x1111000000001234); /* the same place */
+    assert_int_equal(sp_traffic_last_turn(f->b, who), 0);
+    sp_traffic_turn(f->a, who, 1000001);
+    assert_int_equal(sp_traffic_last_turn(f->b, who), 1000001);
+    assert_int_equal(sp_traffic_last_turn(f->b, alike), 0);
+    sp_traffic_turn(f->b, alike, 1000002);
+    assert_int_equal(sp_traffic_last_turn(f->a, who), 0); /* forgotten, never mistaken */
+    assert_int_equal(sp_traffic_hash(f->a, SP_SPAN("x")), sp_traffic_hash(f->b, SP_SPAN("x")));
+}
+
 static void a_count_never_wraps_below_zero(void **state) {
     struct fixture *f = *state;
     sp_traffic_leave(f->a, LISTENER, numbered(1));
     sp_traffic_server_add(f->a, 0, -1);
+    sp_traffic_waits_no_more(f->a, POOL);
+    assert_int_equal(sp_traffic_waiting(f->a, POOL), 0);
     assert_int_equal(sp_traffic_connections(f->a, LISTENER), 0);
     assert_int_equal(sp_traffic_server_in_flight(f->a, 0), 0);
 }
@@ -211,7 +287,11 @@ int main(void) {
         with_workers(the_cap_of_an_address_holds_over_workers),
         with_workers(an_ipv6_subscriber_is_its_64),
         with_workers(a_killed_workers_share_disappears_when_its_slot_begins_anew),
+        cmocka_unit_test(what_a_dead_worker_held_is_free_before_its_slot_is_used_again),
         with_workers(requests_in_flight_are_summed_over_workers),
+        with_workers(places_to_wait_are_bounded_over_workers),
+        with_workers(every_worker_is_told_whom_the_others_would_serve_next),
+        with_workers(a_turn_had_in_one_worker_is_known_in_all),
         with_workers(a_count_never_wraps_below_zero),
         with_workers(twenty_thousand_addresses_are_all_counted_and_all_forgotten),
         with_workers(places_of_those_who_left_serve_others),

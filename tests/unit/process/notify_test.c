@@ -50,6 +50,20 @@ static void an_abstract_socket_is_reached_too(void **state) {
     expect(fd, "WATCHDOG=1");
 }
 
+static void a_manager_that_does_not_listen_is_not_waited_for(void **state) {
+    char name[64];
+    int len = snprintf(name, sizeof name, "@sallyport-notify-deaf-%d", (int)getpid());
+    setenv("NOTIFY_SOCKET", name, 1);
+    name[0] = '\0';
+    _cleanup_(sp_close_fd) int fd = listen_as_manager(name, (size_t)len);
+    int r = 0;
+    for (int sent = 0; r == 0 && sent < 100000; sent++) /* as many as its queue takes */
+        r = sp_notify("WATCHDOG=1");
+    assert_int_equal(r, -EAGAIN);
+    expect(fd, "WATCHDOG=1");
+    assert_int_equal(sp_notify("STOPPING=1"), 0);
+}
+
 static void without_a_manager_nothing_happens(void **state) {
     unsetenv("NOTIFY_SOCKET");
     assert_int_equal(sp_notify("READY=1"), 0);
@@ -83,8 +97,11 @@ static void a_watchdog_meant_for_another_process_is_not_ours(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(assignments_reach_the_manager_as_one_datagram), cmocka_unit_test(an_abstract_socket_is_reached_too),
-        cmocka_unit_test(without_a_manager_nothing_happens),             cmocka_unit_test(a_socket_name_that_is_none_is_refused),
+        cmocka_unit_test(assignments_reach_the_manager_as_one_datagram),
+        cmocka_unit_test(an_abstract_socket_is_reached_too),
+        cmocka_unit_test(without_a_manager_nothing_happens),
+        cmocka_unit_test(a_socket_name_that_is_none_is_refused),
+        cmocka_unit_test(a_manager_that_does_not_listen_is_not_waited_for),
         cmocka_unit_test(a_watchdog_meant_for_another_process_is_not_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

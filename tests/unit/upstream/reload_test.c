@@ -93,19 +93,25 @@ static void a_connection_lent_before_its_server_was_removed_is_closed_when_it_is
     scene_close(&scene);
 }
 
-static void a_request_of_an_older_snapshot_keeps_that_snapshots_bounds(void **state) {
+static void a_servers_bounds_are_those_of_the_newest_snapshot_for_older_requests_too(void **state) {
     struct scene scene;
     scene_open(&scene);
     scene_configure(&scene, AT_WITH(0, "max_in_flight: 1"), "");
     struct sp_config *older = sp_config_ref(scene.config);
     scene_configure(&scene, AT_WITH(0, "max_in_flight: 2"), "");
-    struct request first = {0}, second = {0};
-    assert_true(request_take(&scene, &first));
-    assert_false(request_take_from(scene.upstreams, &older->pools[0], &second));
-    assert_int_equal(second.error, -EBUSY);
-    assert_true(request_take(&scene, &second));
+    struct request first = {0}, second = {0}, third = {0};
+    assert_true(request_take_from(scene.upstreams, &older->pools[0], &first));
+    assert_true(request_take_from(scene.upstreams, &older->pools[0], &second));
+    assert_false(request_take_from(scene.upstreams, &older->pools[0], &third));
+    assert_int_equal(third.error, -EBUSY);
+    scene_configure(&scene, AT_WITH(0, "max_in_flight: 1"), "");
     request_close(&first);
+    assert_false(request_take_from(scene.upstreams, &older->pools[0], &third));
+    scene_configure(&scene, AT(1), ""); /* no longer named: what its own snapshot said holds */
     request_close(&second);
+    assert_true(request_take_from(scene.upstreams, &older->pools[0], &third));
+    assert_false(request_take_from(scene.upstreams, &older->pools[0], &first));
+    request_close(&third);
     sp_config_unref(older);
     scene_close(&scene);
 }
@@ -277,7 +283,7 @@ int main(void) {
         cmocka_unit_test(a_server_that_was_down_is_up_when_a_reload_takes_the_probes_away),
         cmocka_unit_test(a_request_of_an_older_snapshot_reaches_its_server_long_after_a_reload_removed_it),
         cmocka_unit_test(a_connection_lent_before_its_server_was_removed_is_closed_when_it_is_given_back),
-        cmocka_unit_test(a_request_of_an_older_snapshot_keeps_that_snapshots_bounds),
+        cmocka_unit_test(a_servers_bounds_are_those_of_the_newest_snapshot_for_older_requests_too),
         cmocka_unit_test(a_slots_new_server_gets_no_connection_of_its_former_one),
         cmocka_unit_test(nothing_known_of_a_slots_former_server_holds_for_its_new_one),
         cmocka_unit_test(a_name_is_not_usable_before_its_addresses_come_and_then_they_take_turns),

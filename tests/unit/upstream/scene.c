@@ -55,7 +55,7 @@ static int listen_somewhere(uint16_t *ret_port) {
 
 void scene_open(struct scene *scene) {
     static const struct sp_hash_key key = {1, 2};
-    *scene = (struct scene){.lowest_fd = lowest_free_fd()};
+    *scene = (struct scene){.lowest_fd = lowest_free_fd(), .pool = 'p'};
     check(sp_loop_new(&scene->loop));
     scene->segment = mmap(NULL, sp_traffic_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(scene->segment, MAP_FAILED);
@@ -104,9 +104,8 @@ void scene_configure(struct scene *scene, const char *servers, const char *pool_
     sp_buffer_init(&yaml, 1 << 20);
     append(&yaml, SP_SPAN("version: 1\n"
                           "listeners: [{address: \"127.0.0.1:8443\", certificates: [{chain: c.pem, key: k.pem}]}]\n"
-                          "routes: [{name: r, path: /, authenticate: [none], pool: p}]\n"
-                          "pools:\n"
-                          "  p: {servers: ["));
+                          "routes: [{name: r, path: /, authenticate: [none], pool: "));
+    check(sp_buffer_printf(&yaml, "%c}]\npools:\n  %c: {servers: [", scene->pool, scene->pool));
     append_with_ports(scene, &yaml, servers);
     check(sp_buffer_printf(&yaml, "]%s%s}\n", *pool_keys ? ", " : "", pool_keys));
     struct sp_config_errors errors = {0};
@@ -155,6 +154,8 @@ int scene_accept(struct scene *scene, unsigned server) {
     return fd;
 }
 
+void scene_turn_away(struct scene *scene, unsigned server) { close(accept4(scene->listener[server], NULL, NULL, SOCK_CLOEXEC)); }
+
 bool scene_nobody_came(const struct scene *scene, unsigned server) { return !becomes_readable(scene->listener[server], 0); }
 
 static int end_of(int peer) {
@@ -183,14 +184,19 @@ static void request_ready(void *owner, unsigned ready) {
     request->calls++;
 }
 
-bool request_take_from(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct request *request) {
+bool request_take_with(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_queue_ticket *ticket,
+                       struct request *request) {
     assert_null(request->backend);
     request->error = 0;
     request->seen = request->calls = 0;
-    request->backend = sp_upstream_take(upstreams, pool, &request->tried, request_ready, request, &request->error);
+    request->backend = sp_upstream_take(upstreams, pool, &request->tried, ticket, request_ready, request, &request->error);
     if (!request->backend)
         assert_true(request->error < 0);
     return request->backend != NULL;
+}
+
+bool request_take_from(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct request *request) {
+    return request_take_with(upstreams, pool, NULL, request);
 }
 
 bool request_take(struct scene *scene, struct request *request) { return request_take_from(scene->upstreams, scene_pool(scene), request); }

@@ -23,6 +23,7 @@ struct scene {
     struct sp_upstreams *upstreams;
     struct sp_document *document; /* of the newest configuration, which the next one takes its slots from */
     struct sp_config *config;
+    char pool;                    /* its name in the next configuration */
     int listener[SCENE_SERVERS];
     uint16_t port[SCENE_SERVERS];
     int peer[SCENE_PEERS_MAX]; /* accepted by the servers */
@@ -33,7 +34,7 @@ struct scene {
 void scene_open(struct scene *scene);
 void scene_close(struct scene *scene); /* and nothing may be left: no request in flight, no descriptor */
 
-/* One pool, `p`, of these servers and with these keys, taken into use. "$0" to "$3" stand for the servers' ports. */
+/* One pool of these servers and with these keys, taken into use. "$0" to "$3" stand for the servers' ports. */
 void scene_configure(struct scene *scene, const char *servers, const char *pool_keys);
 #define AT(n)            "{url: \"http://127.0.0.1:$" #n "\"}"
 #define AT_WITH(n, keys) "{url: \"http://127.0.0.1:$" #n "\", " keys "}"
@@ -54,6 +55,7 @@ void scene_rival_arrives(struct scene *scene);
 
 /* What reached a server: the next connection in its queue. The scene closes it. */
 int scene_accept(struct scene *scene, unsigned server);
+void scene_turn_away(struct scene *scene, unsigned server); /* the same, closed at once */
 bool scene_nobody_came(const struct scene *scene, unsigned server); /* its queue is empty */
 /* How the connection ended for the server, turning the loop until it did: 0 in order, -ECONNRESET. */
 int scene_ended(struct scene *scene, int peer);
@@ -69,6 +71,8 @@ struct request {
 /* Takes a connection for it; false: none, and request->error says why. What it tried before still counts. */
 bool request_take(struct scene *scene, struct request *request);
 bool request_take_from(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct request *request);
+bool request_take_with(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, struct sp_queue_ticket *ticket,
+                       struct request *request); /* which may wait its turn */
 unsigned request_server(const struct scene *scene, const struct request *request); /* which of the scene's it went to */
 void request_open(struct scene *scene, struct request *request);                   /* takes one and waits until it is open */
 int request_begin(struct scene *scene, struct request *request, unsigned server);  /* the same, to this server; returns the server's end */

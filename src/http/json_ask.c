@@ -1,0 +1,181 @@
+#include "json_scan.h"
+
+#define ANY_KIND 0xff
+#define OR_NULL  SP_JSON_IS_NULL
+
+/* Members of the outermost object that somebody here asks for. null means that a member is not there. */
+static const struct known {
+    struct sp_span name;
+    unsigned kinds;    /* set of enum sp_json_kind */
+    uint64_t least;    /* of numbers */
+    const char *wrong; /* said of any other kind, and of a number that does not do */
+} known[SP_JSON_KNOWN_COUNT] = {
+#define COUNT_OF(member, at_least, say)                                                                                                    \
+    { SP_SPAN(member), SP_JSON_IS_NUMBER | OR_NULL, at_least, "The member \"" member "\" is not " say }
+#define TOKENS(member)  COUNT_OF(member, 0, "a count of tokens; send an integer from 0 to 1000000000 in plain digits.")
+#define ANSWERS(member) COUNT_OF(member, 1, "a count of answers; send an integer from 1 to 1000000000 in plain digits.")
+#define TEXT(member)                                                                                                                       \
+    { SP_SPAN(member), ANY_KIND, 0, NULL }
+    [SP_JSON_MODEL] = {SP_SPAN("model"), SP_JSON_IS_STRING | OR_NULL, 0, "The member \"model\" is not a string; send the model's name."},
+    [SP_JSON_STREAM] = {SP_SPAN("stream"), SP_JSON_IS_BOOLEAN | OR_NULL, 0, "The member \"stream\" is not a boolean; send true or false."},
+    [SP_JSON_STREAM_OPTIONS] = {SP_SPAN("stream_options"), SP_JSON_IS_OBJECT | OR_NULL, 0,
+                                "The member \"stream_options\" is not an object; send one or leave it out."},
+    [SP_JSON_N] = ANSWERS("n"),
+    [SP_JSON_BEST_OF] = ANSWERS("best_of"),
+    [SP_JSON_MAX_TOKENS] = TOKENS("max_tokens"),
+    [SP_JSON_MAX_COMPLETION_TOKENS] = TOKENS("max_completion_tokens"),
+    [SP_JSON_MAX_OUTPUT_TOKENS] = TOKENS("max_output_tokens"),
+    [SP_JSON_MESSAGES] = TEXT("messages"),
+    [SP_JSON_INPUT] = TEXT("input"),
+    [SP_JSON_PROMPT] = TEXT("prompt"),
+    [SP_JSON_SYSTEM] = TEXT("system"),
+    [SP_JSON_INSTRUCTIONS] = TEXT("instructions"),
+    [SP_JSON_TOOLS] = TEXT("tools"),
+#undef COUNT_OF
+#undef TOKENS
+#undef ANSWERS
+#undef TEXT
+};
+
+enum sp_json_role sp_json_known(struct sp_span name) {
+    unsigned role = 0;
+    while (role < SP_JSON_KNOWN_COUNT && !sp_span_eq(name, known[role].name))
+        role++;
+    return role < SP_JSON_KNOWN_COUNT ? role : SP_JSON_ANYTHING;
+}
+
+/* What an image or a file is carried in: strings, for a part may hold text beside them. */
+static enum sp_json_role member_of_part(struct sp_span name) {
+    static const struct sp_span payloads[] = {SP_SPAN("url"), SP_SPAN("image_url"), SP_SPAN("file_data")};
+    if (sp_span_eq(name, SP_SPAN("type")))
+        return SP_JSON_PART_TYPE;
+    if (sp_span_eq(name, SP_SPAN("data")))
+        return SP_JSON_PART_DATA;
+    for (size_t i = 0; i < SP_COUNT(payloads); i++)
+        if (sp_span_eq(name, payloads[i]))
+            return SP_JSON_PART_PAYLOAD;
+    return SP_JSON_PART;
+}
+
+/* Messages, input and what else becomes the prompt, and all within them. */
+static bool is_prompt(enum sp_json_role role) {
+    return (role >= SP_JSON_MESSAGES && role <= SP_JSON_INSTRUCTIONS) || (role >= SP_JSON_MESSAGE && role <= SP_JSON_PART_PAYLOAD);
+}
+
+static bool is_tool(enum sp_json_role role) { return role == SP_JSON_TOOLS || role == SP_JSON_TOOL; }
+
+enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_role of, struct sp_span name, uint64_t after) {
+    if (of == SP_JSON_OUTERMOST)
+        return sp_json_known(name);
+    if (of == SP_JSON_STREAM_OPTIONS)
+        return sp_span_eq(name, SP_SPAN("include_usage")) ? SP_JSON_INCLUDE_USAGE : SP_JSON_ANYTHING;
+    if (is_tool(of)) {
+        scan->ask.text_bytes += sp_json_text_len(scan, after); /* a schema's names are shown to the model */
+        return SP_JSON_TOOL;
+    }
+    return is_prompt(of) ? member_of_part(name) : SP_JSON_ANYTHING;
+}
+
+enum sp_json_role sp_json_ask_element(enum sp_json_role of) {
+    if (of == SP_JSON_MESSAGES || of == SP_JSON_INPUT)
+        return SP_JSON_MESSAGE;
+    return is_tool(of) ? SP_JSON_TOOL : is_prompt(of) ? SP_JSON_PART : SP_JSON_ANYTHING;
+}
+
+const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind) {
+    if (scan->role < SP_JSON_KNOWN_COUNT && !(known[scan->role].kinds & kind))
+        return known[scan->role].wrong;
+    if (scan->role == SP_JSON_INCLUDE_USAGE && !(kind & (SP_JSON_IS_BOOLEAN | OR_NULL)))
+        return "The member \"stream_options.include_usage\" is not a boolean; send true or false.";
+    if (scan->role == SP_JSON_MESSAGE && kind != SP_JSON_IS_NUMBER) /* input may be a list of token ids */
+        scan->ask.messages++;
+    if (scan->role == SP_JSON_OUTERMOST)
+        scan->ask.insert_at = (struct sp_json_place){.at = scan->token_at + 1};
+    return NULL;
+}
+
+const char *sp_ask_model(struct sp_ask *ask, struct sp_span name) {
+    if (name.len == 0)
+        return "The model's name is empty; send the name of a model.";
+    if (name.len > SP_MODEL_NAME_MAX)
+        return "The model's name is too long; send at most 256 bytes.";
+    if (memchr(name.at, '\0', name.len))
+        return "The model's name holds a NUL; send the name of a model.";
+    memcpy(ask->model, name.at, name.len);
+    ask->model_len = name.len;
+    return NULL;
+}
+
+const char *sp_ask_count(struct sp_ask *ask, enum sp_json_role role, struct sp_span digits) {
+    uint64_t count;
+    if (!sp_span_u64(digits, &count) || count < known[role].least || count > SP_ASKED_TOKENS_MAX)
+        return known[role].wrong;
+    uint64_t *most = role == SP_JSON_N || role == SP_JSON_BEST_OF ? &ask->n : &ask->max_tokens;
+    *most = sp_max(*most, count);
+    return NULL;
+}
+
+bool sp_ask_is_count(enum sp_json_role role) { return role >= SP_JSON_N && role <= SP_JSON_MAX_OUTPUT_TOKENS; }
+
+static void part_has_type(struct sp_json_scan *scan, struct sp_span type) {
+    static const struct sp_span images[] = {SP_SPAN("image_url"), SP_SPAN("image"), SP_SPAN("input_image")};
+    for (size_t i = 0; i < SP_COUNT(images); i++)
+        scan->ask.images += sp_span_eq(type, images[i]);
+    if (sp_span_eq(type, SP_SPAN("text")))
+        scan->levels[scan->depth - 1].is_text = true;
+}
+
+const char *sp_json_ask_string(struct sp_json_scan *scan, uint64_t after) {
+    struct sp_span text = sp_span(scan->text, scan->text_len);
+    switch ((enum sp_json_role)scan->role) {
+    case SP_JSON_MODEL:
+        scan->ask.model_at = (struct sp_json_place){scan->token_at, after - scan->token_at};
+        return sp_ask_model(&scan->ask, text);
+    case SP_JSON_PART_TYPE:
+        part_has_type(scan, text);
+        scan->ask.text_bytes += sp_json_text_len(scan, after);
+        break;
+    case SP_JSON_PART_DATA:
+        scan->levels[scan->depth - 1].data_bytes += sp_json_text_len(scan, after);
+        break;
+    case SP_JSON_PART_PAYLOAD:
+        break;
+    default:
+        if (is_prompt(scan->role) || is_tool(scan->role))
+            scan->ask.text_bytes += sp_json_text_len(scan, after);
+    }
+    return NULL;
+}
+
+const char *sp_json_ask_number(struct sp_json_scan *scan) {
+    if (sp_ask_is_count(scan->role))
+        return sp_ask_count(&scan->ask, scan->role, sp_span(scan->text, scan->text_len));
+    if (is_prompt(scan->role) || is_tool(scan->role))
+        scan->ask.text_bytes += 4;
+    return NULL;
+}
+
+void sp_json_ask_literal(struct sp_json_scan *scan, uint64_t after) {
+    struct sp_json_place place = {scan->token_at, after - scan->token_at};
+    if (scan->role == SP_JSON_STREAM)
+        scan->ask.stream = scan->text[0] == 't';
+    else if (scan->role == SP_JSON_INCLUDE_USAGE)
+        scan->ask.include_usage = scan->text[0] == 't';
+    else if (scan->role == SP_JSON_MODEL)
+        scan->ask.model_at = place;
+    else if (scan->role == SP_JSON_STREAM_OPTIONS)
+        scan->ask.stream_options_at = place;
+}
+
+void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *level, uint64_t after) {
+    if (level->is_text)
+        scan->ask.text_bytes += level->data_bytes;
+    if (level->role == SP_JSON_STREAM_OPTIONS)
+        scan->ask.stream_options_at = (struct sp_json_place){level->begins_at, after - level->begins_at};
+    if (level->role == SP_JSON_OUTERMOST)
+        scan->ask.insert_at.len = scan->members.count == 0;
+}
+
+uint64_t sp_ask_prompt_estimate(const struct sp_ask *ask) {
+    return ask->text_bytes / 4 + (ask->text_bytes % 4 > 0) + UINT64_C(8) * ask->messages + UINT64_C(1000) * ask->images;
+}

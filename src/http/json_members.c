@@ -1,0 +1,59 @@
+#include "json_scan.h"
+
+#include <endian.h>
+#include <errno.h>
+
+void sp_json_members_begin(struct sp_json_members *members, const struct sp_hash_key *key) {
+    members->key = *key;
+    members->multiplier = sp_hash_span(key, SP_SPAN("chains")) | 1;
+    members->count = 0;
+    memset(members->chains, 0, sizeof members->chains);
+}
+
+/* The bytes of a name of 1 to 7 bytes, and its length above them. */
+static uint64_t packed(struct sp_span name) {
+    uint64_t bytes = 0;
+    if (name.len >= 4) {
+        uint32_t begin, end;
+        memcpy(&begin, name.at, sizeof begin);
+        memcpy(&end, name.at + name.len - 4, sizeof end);
+        bytes = le32toh(begin) | (uint64_t)le32toh(end) << 8 * (name.len - 4);
+    } else {
+        bytes = (uint64_t)(uint8_t)name.at[0] | (uint64_t)(uint8_t)name.at[name.len / 2] << 8 * (name.len / 2) |
+                (uint64_t)(uint8_t)name.at[name.len - 1] << 8 * (name.len - 1);
+    }
+    return bytes | (uint64_t)name.len << 56;
+}
+
+/* Short names are themselves; longer ones are told by 64-bit keyed hashes alone: that two of the 4096 that may be open are equal is less
+ * likely than one in 2^40, and nobody without the key can bring it about. */
+static uint64_t identity(const struct sp_json_members *members, struct sp_span name) {
+    return name.len > 0 && name.len < 8 ? packed(name) : sp_hash_span(&members->key, name);
+}
+
+/* Multiply-shift hashing (Dietzfelbinger and others 1997): with a secret multiplier nobody can fill one chain. */
+static uint16_t *chain_of(struct sp_json_members *members, uint64_t name) {
+    return &members->chains[name * members->multiplier >> (64 - SP_JSON_CHAINS_BITS)];
+}
+
+int sp_json_members_add(struct sp_json_members *members, unsigned first, struct sp_span name) {
+    uint64_t added = identity(members, name);
+    uint16_t *chain = chain_of(members, added);
+    /* A chain's later members come first in it: past `first` only outer objects' are left. */
+    for (unsigned i = *chain; i > first; i = members->next[i - 1])
+        if (members->names[i - 1] == added)
+            return -EEXIST;
+    if (members->count == SP_JSON_MEMBERS_MAX)
+        return -ENOSPC;
+    members->names[members->count] = added;
+    members->next[members->count] = *chain;
+    *chain = ++members->count;
+    return 0;
+}
+
+void sp_json_members_close(struct sp_json_members *members, unsigned first) {
+    while (members->count > first) {
+        members->count--;
+        *chain_of(members, members->names[members->count]) = members->next[members->count];
+    }
+}

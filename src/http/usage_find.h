@@ -1,0 +1,64 @@
+/* The next byte that means something, sixteen at a time: line ends in event streams, quotes and brackets in JSON. Private to src/http/. */
+#ifndef SALLYPORT_HTTP_USAGE_FIND_H
+#define SALLYPORT_HTTP_USAGE_FIND_H
+
+#include <endian.h>
+
+#include <sallyport/base.h>
+
+typedef uint8_t sp_bytes16 __attribute__((vector_size(16)));
+
+static inline sp_bytes16 sp_bytes16_at(const char *at) {
+    sp_bytes16 bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return bytes;
+}
+
+/* The index of the first byte of a comparison's result that is set; 16: none. */
+static inline size_t sp_bytes16_first(sp_bytes16 found) {
+    uint64_t half[2];
+    memcpy(half, &found, sizeof half);
+    if (half[0])
+        return (size_t)__builtin_ctzll(le64toh(half[0])) >> 3;
+    return half[1] ? 8 + ((size_t)__builtin_ctzll(le64toh(half[1])) >> 3) : 16;
+}
+
+static inline sp_bytes16 sp_line_ends(sp_bytes16 bytes) { return (sp_bytes16)((bytes == '\n') | (bytes == '\r')); }
+
+/* The first LF or CR of [at, end), or end. */
+static inline const char *sp_find_line_end(const char *at, const char *end) {
+    for (; end - at >= 16; at += 16) {
+        size_t first = sp_bytes16_first(sp_line_ends(sp_bytes16_at(at)));
+        if (first < 16)
+            return at + first;
+    }
+    while (at < end && *at != '\n' && *at != '\r')
+        at++;
+    return at;
+}
+
+/* Brackets and braces are 0x20 apart: [ and {, ] and }. */
+static inline sp_bytes16 sp_structure(sp_bytes16 bytes) {
+    sp_bytes16 folded = bytes | 0x20;
+    return (sp_bytes16)((folded == '{') | (folded == '}') | (bytes == '"'));
+}
+
+/* The first quote, bracket or brace of [at, end), or end. Lists of numbers are megabytes long: 64 bytes per step. */
+static inline const char *sp_find_structure(const char *at, const char *end) {
+    for (; end - at >= 64; at += 64) {
+        sp_bytes16 found = sp_structure(sp_bytes16_at(at)) | sp_structure(sp_bytes16_at(at + 16)) | sp_structure(sp_bytes16_at(at + 32)) |
+                           sp_structure(sp_bytes16_at(at + 48));
+        if (sp_bytes16_first(found) < 16)
+            break;
+    }
+    for (; end - at >= 16; at += 16) {
+        size_t first = sp_bytes16_first(sp_structure(sp_bytes16_at(at)));
+        if (first < 16)
+            return at + first;
+    }
+    while (at < end && *at != '"' && (*at | 0x20) != '{' && (*at | 0x20) != '}')
+        at++;
+    return at;
+}
+
+#endif

@@ -1,0 +1,260 @@
+/* Decisions with Redis: what leases answer here, and one question for the rest. */
+#include "limiter.h"
+
+#define REFILLS_KEPT 16
+
+/* Leases asked for ahead of demand: nobody waits for the answer. */
+struct refill {
+    struct sp_redis_ask ask;
+    struct sp_limiter *limiter;
+    struct sp_config *config; /* keeps the limits of the parts */
+    uint64_t hash[SP_REDIS_PARTS_MAX];
+    struct sp_list node;
+};
+
+static struct sp_lease_name lease_of(const struct sp_limit_config *limit, unsigned kind, uint64_t hash) {
+    return sp_lease_name(limit->slot, kind, hash);
+}
+
+/* A limit of an older snapshot brings an older policy: Redis says which is in force. */
+static bool may_be_leased(const struct sp_limiter *limiter, const struct sp_limit_config *limit, unsigned kind) {
+    const struct sp_config *config = limiter->config;
+    bool current = limit >= config->limits && limit < config->limits + config->n_limits;
+    return current && limit->mode == SP_LIMIT_LEASED && sp_lease_possible(sp_limit_rate(limit, kind), sp_limit_burst(limit, kind));
+}
+
+/* ---- What Redis told of one bucket ---- */
+
+/* Where another bucket of the question refused, none was granted, and that does not mean that there was none. */
+static void told_lease(struct sp_limiter *limiter, const struct sp_redis_part *part, uint64_t hash, uint64_t sent_us, bool admitted) {
+    if (part->lease > 0)
+        sp_lease_deposit(&limiter->leases, lease_of(part->limit, part->kind, hash), part->leased, admitted ? part->lease : 0, sent_us,
+                         part->answer.bucket.remaining);
+}
+
+/* ---- Asking ahead ---- */
+
+static void refill_free(struct refill *refill) {
+    sp_list_remove(&refill->node);
+    sp_config_unref(refill->config);
+    sp_pool_put(&refill->limiter->refills, refill);
+}
+
+static void refill_answered(struct sp_redis_ask *ask, bool told) {
+    struct refill *refill = SP_CONTAINER(ask, struct refill, ask);
+    for (size_t i = 0; i < ask->n && told; i++) {
+        sp_limiter_remember(refill->limiter, ask->part[i].limit, ask->part[i].kind, refill->hash[i], &ask->part[i].answer.bucket);
+        told_lease(refill->limiter, &ask->part[i], refill->hash[i], ask->sent_us, true);
+    }
+    refill_free(refill);
+}
+
+/* All wishes that are left, in one question. Where that cannot be asked now, the wish comes again by itself. */
+static void send_wishes(struct sp_deciding *deciding) {
+    struct sp_limiter *limiter = deciding->limiter;
+    struct refill *refill = sp_pool_get(&limiter->refills);
+    if (!refill)
+        return;
+    refill->limiter = limiter;
+    refill->config = sp_config_ref(limiter->config);
+    sp_list_init(&refill->node);
+    sp_list_append(&limiter->refilling, &refill->node);
+    refill->ask.n = 0;
+    refill->ask.facts = &deciding->request->facts;
+    refill->ask.peek = false;
+    refill->ask.due_us = 0;
+    refill->ask.answered = refill_answered;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (size_t i = 0; i < deciding->request->n_limits; i++) {
+            if (deciding->wish[kind][i] == 0)
+                continue;
+            refill->hash[refill->ask.n] = deciding->hash[i];
+            refill->ask.part[refill->ask.n++] =
+                (struct sp_redis_part){.limit = deciding->request->limits[i], .kind = kind, .lease = deciding->wish[kind][i]};
+        }
+    if (sp_redis_store_ask(limiter->redis, &refill->ask) < 0)
+        refill_free(refill);
+}
+
+void sp_limiter_init_refills(struct sp_limiter *limiter) {
+    sp_list_init(&limiter->refilling);
+    sp_pool_init(&limiter->refills, sizeof(struct refill), REFILLS_KEPT);
+}
+
+void sp_limiter_drop_refills(struct sp_limiter *limiter) {
+    while (!sp_list_empty(&limiter->refilling))
+        refill_free(sp_list_entry(limiter->refilling.next, struct refill, node));
+    sp_pool_drain(&limiter->refills);
+}
+
+/* ---- Leases ---- */
+
+/* A look: what is held ahead would be given; else Redis is asked. */
+static void look_at_lease(struct sp_deciding *deciding, unsigned kind, size_t i) {
+    const struct sp_limit_config *limit = deciding->request->limits[i];
+    uint64_t tokens, refused_us, burst = sp_limit_burst(limit, kind);
+    sp_lease_peek(&deciding->limiter->leases, lease_of(limit, kind, deciding->hash[i]), &tokens, &refused_us);
+    if (tokens < sp_cost_of(deciding->request, kind))
+        return;
+    deciding->answers[kind][i] =
+        (struct sp_limit_answer){.asked = true, .burst = burst, .bucket = {.admitted = true, .remaining = sp_min(tokens, burst)}};
+    deciding->open[kind] &= ~(1u << i);
+}
+
+/* true: there is a wish to be sent for what is answered here. */
+static bool use_lease(struct sp_deciding *deciding, unsigned kind, size_t i) {
+    const struct sp_limit_config *limit = deciding->request->limits[i];
+    struct sp_lease_answer answer;
+    sp_lease_take(&deciding->limiter->leases, lease_of(limit, kind, deciding->hash[i]), sp_limit_rate(limit, kind),
+                  sp_limit_burst(limit, kind), sp_cost_of(deciding->request, kind), &answer);
+    deciding->wish[kind][i] = answer.wish;
+    if (answer.verdict == SP_LEASE_NONE)
+        return false;
+    deciding->open[kind] &= ~(1u << i);
+    deciding->answers[kind][i] = (struct sp_limit_answer){.asked = true, .burst = answer.burst, .bucket = answer.bucket};
+    if (answer.verdict == SP_LEASE_GIVEN) {
+        deciding->leased[kind] |= 1u << i;
+        deciding->expiry_us[kind][i] = answer.expiry_us;
+    }
+    return answer.wish > 0;
+}
+
+/* Wishes of buckets that Redis is asked about anyway go with the question, if there is one. */
+static void use_leases(struct sp_deciding *deciding) {
+    bool wishes = false, none = false;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = deciding->open[kind]; rest; rest &= rest - 1) {
+            size_t i = (size_t)__builtin_ctz(rest);
+            deciding->wish[kind][i] = 0;
+            if (!may_be_leased(deciding->limiter, deciding->request->limits[i], kind))
+                continue;
+            if (deciding->request->peek)
+                look_at_lease(deciding, kind, i);
+            else if (use_lease(deciding, kind, i))
+                wishes = true;
+            else
+                none = none || deciding->wish[kind][i] > 0;
+        }
+    if (none && sp_deciding_refused(deciding))
+        wishes = true;
+    if (wishes)
+        send_wishes(deciding);
+}
+
+/* What was leased may have died while Redis was asked about the rest. true: something did, and is open again. */
+static bool lost_leases(struct sp_deciding *deciding) {
+    uint64_t now_us = sp_clock_us();
+    bool lost = false;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = deciding->leased[kind]; rest; rest &= rest - 1) {
+            unsigned i = (unsigned)__builtin_ctz(rest);
+            if (now_us < deciding->expiry_us[kind][i])
+                continue;
+            deciding->leased[kind] &= ~(1u << i);
+            deciding->open[kind] |= 1u << i;
+            deciding->answers[kind][i] = (struct sp_limit_answer){0};
+            lost = true;
+        }
+    return lost;
+}
+
+/* ---- The question ---- */
+
+static void hear_part(struct sp_deciding *deciding, const struct sp_redis_part *part, size_t i, bool admitted) {
+    struct sp_limiter *limiter = deciding->limiter;
+    struct sp_limit_answer *answer = &deciding->answers[part->kind][i];
+    *answer = part->answer;
+    answer->asked = true;
+    sp_limiter_remember(limiter, part->limit, part->kind, deciding->hash[i], &answer->bucket);
+    if (deciding->request->peek)
+        return;
+    if (admitted && answer->bucket.admitted)
+        deciding->asked[part->kind] |= 1u << i;
+    if (admitted || answer->bucket.admitted) {
+        told_lease(limiter, part, deciding->hash[i], deciding->ask.sent_us, admitted);
+    } else if (!answer->bucket.admitted && !answer->bucket.never && may_be_leased(limiter, part->limit, part->kind)) {
+        answer->bucket.retry_us = sp_lease_refuse(&limiter->leases, lease_of(part->limit, part->kind, deciding->hash[i]), part->cost,
+                                                  answer->bucket.retry_us);
+        answer->bucket.reset_us = sp_max(answer->bucket.reset_us, answer->bucket.retry_us);
+    }
+}
+
+/* Parts were put in order of kind and limit, as the bits of what is open are. */
+static void hear(struct sp_deciding *deciding) {
+    const struct sp_redis_part *part = deciding->ask.part;
+    bool admitted = true;
+    for (size_t n = 0; n < deciding->ask.n; n++)
+        admitted = admitted && (part[n].answer.bucket.admitted || part[n].limit->shadow);
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {
+        for (uint32_t rest = deciding->open[kind]; rest; rest &= rest - 1)
+            hear_part(deciding, part++, (size_t)__builtin_ctz(rest), admitted);
+        deciding->open[kind] = 0;
+    }
+}
+
+static void answered(struct sp_redis_ask *ask, bool told) {
+    struct sp_deciding *deciding = SP_CONTAINER(ask, struct sp_deciding, ask);
+    ask->n = told ? ask->n : 0;
+    if (told)
+        hear(deciding);
+    else
+        sp_deciding_here(deciding, SP_SPACE_SHARE);
+    if (!sp_deciding_refused(deciding))
+        (void)lost_leases(deciding);
+    sp_deciding_resume(deciding);
+}
+
+static bool send_question(struct sp_deciding *deciding) {
+    struct sp_redis_ask *ask = &deciding->ask;
+    ask->n = 0;
+    ask->facts = &deciding->request->facts;
+    ask->peek = deciding->request->peek;
+    ask->due_us = deciding->due_us;
+    ask->answered = answered;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = deciding->open[kind]; rest; rest &= rest - 1) {
+            size_t i = (size_t)__builtin_ctz(rest);
+            ask->part[ask->n++] = (struct sp_redis_part){.limit = deciding->request->limits[i],
+                                                         .kind = kind,
+                                                         .cost = sp_cost_of(deciding->request, kind),
+                                                         .lease = deciding->wish[kind][i]};
+        }
+    return sp_redis_store_ask(deciding->limiter->redis, ask) == 0;
+}
+
+bool sp_deciding_with_redis(struct sp_deciding *deciding) {
+    bool open = deciding->open[SP_LIMIT_REQUESTS] || deciding->open[SP_LIMIT_TOKENS];
+    if (!open)
+        return true; /* an answer came, and nothing was lost while it did */
+    use_leases(deciding);
+    if (sp_deciding_refused(deciding) || !(deciding->open[SP_LIMIT_REQUESTS] || deciding->open[SP_LIMIT_TOKENS])) {
+        deciding->limiter->leased++;
+        return true;
+    }
+    if (sp_clock_us() < deciding->due_us && send_question(deciding)) {
+        deciding->limiter->strict++;
+        return false;
+    }
+    sp_deciding_here(deciding, SP_SPACE_SHARE);
+    return true;
+}
+
+/* ---- Reload ---- */
+
+static bool same_bucket(const struct sp_limit_config *a, const struct sp_limit_config *b, unsigned kind) {
+    const struct sp_rate *x = sp_limit_rate(a, kind), *y = sp_limit_rate(b, kind);
+    return strcmp(a->name, b->name) == 0 && a->by == b->by && x->amount == y->amount && x->period_us == y->period_us &&
+           sp_limit_burst(a, kind) == sp_limit_burst(b, kind);
+}
+
+void sp_limiter_forget_leases(struct sp_limiter *limiter, const struct sp_config *old, const struct sp_config *config) {
+    for (size_t i = 0; i < config->n_limits && old; i++) {
+        const struct sp_limit_config *was = NULL;
+        for (size_t j = 0; j < old->n_limits; j++)
+            if (old->limits[j].slot == config->limits[i].slot)
+                was = &old->limits[j];
+        for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+            if (!was || !same_bucket(was, &config->limits[i], kind))
+                sp_lease_forget(&limiter->leases, config->limits[i].slot, kind);
+    }
+}

@@ -1,0 +1,47 @@
+/* Concurrency: places that requests hold while they run. This machine's places are counted in shared memory by all workers, lock-free;
+ * with Redis, the machine first gets places there for itself, as many as it needs, and counts within them.
+ *
+ * In Redis one hash per (limit, subject): a field for each gateway with the places it has and the instant, by Redis' clock, at which they
+ * expire unless it is heard of again (SP_PLACES_TTL_MS, told again every third of that). So a gateway that dies frees its places by itself,
+ * and a worker that dies frees them through its record (holding.h). Places no longer needed are given back after SP_PLACES_LINGER_MS
+ * (mode leased) or at once (mode strict): a busy caller costs no Redis command per request. */
+#ifndef SP_LIMIT_SLOTS_H
+#define SP_LIMIT_SLOTS_H
+
+#include "lease.h"
+#include "redis_route.h"
+
+#define SP_PLACES_TTL_MS    15000
+#define SP_PLACES_LINGER_MS 100
+
+struct sp_slots_segment;
+size_t sp_slots_segment_size(void);
+
+struct sp_slots; /* one per worker */
+int sp_slots_new(struct sp_loop *loop, struct sp_slots_segment *segment, const struct sp_hash_key *hash_key, struct sp_redis_route *route,
+                 struct sp_slots **ret) SP_MUST_USE;
+void sp_slots_free(struct sp_slots *slots); /* takes NULL */
+void sp_slots_configure(struct sp_slots *slots, const struct sp_config *config); /* borrowed until the next call */
+
+/* A place that is wanted; kept by the asker until `answered`, once, never from inside sp_slots_take(), unless cancelled. */
+struct sp_place_ask {
+    const struct sp_limit_config *limit;
+    const struct sp_limit_facts *facts; /* kept by the asker until answered */
+    uint64_t due_us;
+    void (*answered)(struct sp_place_ask *ask, bool told, bool taken); /* told false: Redis did not say in time: take share, or as on_outage says */
+    struct sp_list node; /* private */
+    uint64_t name;
+    void *pending;
+};
+enum sp_place_verdict { SP_PLACE_TAKEN, SP_PLACE_REFUSED, SP_PLACE_PENDING, SP_PLACE_AWAY /* Redis is not to be asked now */ };
+/* space: as for buckets; LOCAL counts against limit->concurrency on this machine alone, SHARE against this gateway's part of it.
+ * With Redis (space SP_SPACE_LOCAL is then not used) takes one of the machine's places, or asks for more. */
+enum sp_place_verdict sp_slots_take(struct sp_slots *slots, struct sp_place_ask *ask, bool without_redis, unsigned gateways);
+void sp_slots_cancel(struct sp_slots *slots, struct sp_place_ask *ask);
+/* A place back, by the name it was taken under: harmless when the count is 0 already. */
+uint64_t sp_slots_name(const struct sp_slots *slots, const struct sp_limit_config *limit, const struct sp_limit_facts *facts);
+void sp_slots_give(struct sp_slots *slots, uint64_t name);
+/* For `ctl limits`: in use here, and had from Redis (0 without it). */
+void sp_slots_peek(const struct sp_slots *slots, uint64_t name, uint64_t *ret_used, uint64_t *ret_had);
+
+#endif

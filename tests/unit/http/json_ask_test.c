@@ -1,0 +1,171 @@
+#include "scanning.h"
+
+static void a_chat_says_what_it_wants(void **state) {
+    static const char body[] = "{\"model\": \"gpt-4o\", \"stream\": true, \"stream_options\": {\"include_usage\": true}, \"n\": 2,"
+                               "\"max_tokens\": 100, \"max_completion_tokens\": 250, \"temperature\": 0.7, \"messages\": ["
+                               "{\"role\": \"system\", \"content\": \"Be brief.\"}, {\"role\": \"user\", \"content\": \"Hello\"}]}";
+    struct sp_ask ask = asked(body);
+    assert_model(&ask, "gpt-4o");
+    assert_place(ask.model_at, body, "\"gpt-4o\"");
+    assert_true(ask.stream);
+    assert_true(ask.include_usage);
+    assert_place(ask.stream_options_at, body, "{\"include_usage\": true}");
+    assert_int_equal(ask.n, 2);
+    assert_int_equal(ask.max_tokens, 250);
+    assert_int_equal(ask.messages, 2);
+    assert_int_equal(ask.images, 0);
+    assert_int_equal(ask.text_bytes, strlen("systemBe brief.userHello"));
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 6 + 16);
+}
+
+static void what_is_not_asked_for_is_nothing(void **state) {
+    struct sp_ask ask = asked("{}");
+    assert_int_equal(ask.model_len, 0);
+    assert_int_equal(ask.model_at.len, 0);
+    assert_int_equal(ask.stream_options_at.len, 0);
+    assert_false(ask.stream);
+    assert_false(ask.include_usage);
+    assert_int_equal(ask.n, 1);
+    assert_int_equal(ask.max_tokens, 0);
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 0);
+}
+
+static void null_is_nothing_and_says_where_it_stands(void **state) {
+    static const char body[] = "{\"model\":null,\"stream\":null,\"stream_options\": null ,\"n\":null,\"best_of\":null,\"max_tokens\":null,"
+                               "\"messages\":null,\"input\":null,\"tools\":null}";
+    struct sp_ask ask = asked(body);
+    assert_int_equal(ask.model_len, 0);
+    assert_place(ask.model_at, body, "null");
+    assert_place(ask.stream_options_at, body, "null");
+    assert_false(ask.stream);
+    assert_int_equal(ask.n, 1);
+    assert_int_equal(ask.max_tokens, 0);
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 0);
+    assert_false(asked("{\"stream_options\":{\"include_usage\":null}}").include_usage);
+    assert_false(asked("{\"stream_options\":{}}").include_usage);
+}
+
+static void only_members_of_the_outermost_object_are_meant(void **state) {
+    struct sp_ask ask =
+        asked("{\"messages\":[{\"model\":\"inner\",\"stream\":true,\"n\":7,\"max_tokens\":9,\"stream_options\":{\"include_usage\":true}}],"
+              "\"metadata\":{\"model\":1,\"stream\":\"yes\",\"n\":0,\"messages\":[1,2]},\"x\":[\"model\",\"stream\"]}");
+    assert_int_equal(ask.model_len, 0);
+    assert_false(ask.stream);
+    assert_false(ask.include_usage);
+    assert_int_equal(ask.n, 1);
+    assert_int_equal(ask.max_tokens, 0);
+    assert_int_equal(ask.messages, 1);
+}
+
+static void names_may_be_escaped(void **state) {
+    static const char body[] = "{\"\\u006dodel\":\"\\u006d\",\"str\\u0065am\":true}";
+    struct sp_ask ask = asked(body);
+    assert_model(&ask, "m");
+    assert_place(ask.model_at, body, "\"\\u006d\"");
+    assert_true(ask.stream);
+}
+
+static void the_largest_count_is_taken(void **state) {
+    assert_int_equal(asked("{\"n\":2,\"best_of\":5}").n, 5);
+    assert_int_equal(asked("{\"best_of\":2,\"n\":5}").n, 5);
+    assert_int_equal(asked("{\"max_output_tokens\":3,\"max_tokens\":1,\"max_completion_tokens\":2}").max_tokens, 3);
+    assert_int_equal(asked("{\"max_tokens\":1000000000}").max_tokens, 1000000000);
+    assert_int_equal(asked("{\"max_tokens\":0}").max_tokens, 0);
+}
+
+static void another_kind_is_refused_by_its_members_name(void **state) {
+    assert_refused_at("{\"model\":1}", 9, "\"model\"");
+    assert_refused_at("{\"model\":[\"m\"]}", 9, "\"model\"");
+    assert_refused_at("{\"stream\":\"yes\"}", 10, "\"stream\"");
+    assert_refused_at("{\"stream\":1}", 10, "\"stream\"");
+    assert_refused_at("{\"stream_options\":true}", 18, "\"stream_options\"");
+    assert_refused_at("{\"stream_options\":{\"include_usage\":\"true\"}}", 35, "\"stream_options.include_usage\"");
+    static const char *const counts[] = {"n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens"};
+    static const char *const wrong[] = {"\"1\"", "true", "[1]", "{}", "1.0", "1e2", "-1", "-0", "1000000001", "99999999999999999999999999"};
+    for (size_t i = 0; i < SP_COUNT(counts); i++)
+        for (size_t j = 0; j < SP_COUNT(wrong); j++) {
+            char body[128], words[64];
+            snprintf(body, sizeof body, "{\"%s\":%s}", counts[i], wrong[j]);
+            snprintf(words, sizeof words, "\"%s\"", counts[i]);
+            assert_refused_at(body, strlen(counts[i]) + 4, words);
+        }
+    assert_refused_at("{\"n\":0}", 5, "\"n\"");
+    assert_refused_at("{\"best_of\":0}", 11, "\"best_of\"");
+}
+
+static void images_count_and_what_they_carry_does_not(void **state) {
+    struct sp_ask ask =
+        asked("{\"messages\":[{\"content\":[{\"type\":\"text\",\"text\":\"What?\"},"
+              "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,AAAAAAAA\",\"detail\":\"low\"}},"
+              "{\"image_url\":\"data:AAAA\",\"type\":\"input_image\"},"
+              "{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"data\":\"AAAAAAAA\"}},"
+              "{\"type\":\"file\",\"file\":{\"file_data\":\"AAAA\"}},{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"AAAA\"}}]}]}");
+    assert_int_equal(ask.images, 3);
+    assert_int_equal(ask.messages, 1);
+    assert_int_equal(ask.text_bytes, strlen("textWhat?image_urllowinput_imageimagebase64fileinput_audio"));
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 15 + 8 + 3000);
+}
+
+static void the_data_of_a_text_document_is_text(void **state) {
+    assert_int_equal(asked("{\"messages\":[{\"source\":{\"type\":\"text\",\"data\":\"12345\"}}]}").text_bytes, 4 + 5);
+    assert_int_equal(asked("{\"messages\":[{\"source\":{\"data\":\"12345\",\"type\":\"text\"}}]}").text_bytes, 4 + 5);
+    assert_int_equal(asked("{\"messages\":[{\"source\":{\"data\":\"12345\",\"type\":\"base64\"}}]}").text_bytes, 6);
+    assert_int_equal(asked("{\"messages\":{\"data\":\"12345\"}}").text_bytes, 0);
+    assert_int_equal(asked("{\"messages\":[{\"source\":{\"data\":{\"x\":\"12345\"}}}]}").text_bytes, 5);
+}
+
+static void every_member_that_holds_text_counts(void **state) {
+    assert_int_equal(asked("{\"prompt\":\"12345\",\"user\":\"not me\"}").text_bytes, 5);
+    assert_int_equal(asked("{\"prompt\":[\"12\",\"345\"]}").text_bytes, 5);
+    assert_int_equal(asked("{\"system\":[{\"type\":\"t\",\"text\":\"12345\"}],\"messages\":[]}").text_bytes, 6);
+    assert_int_equal(asked("{\"instructions\":\"12345\",\"input\":\"678\"}").text_bytes, 8);
+    assert_int_equal(asked("{\"messages\":{\"a\":{\"b\":[[{\"c\":\"12345\"}]]}}}").text_bytes, 5);
+}
+
+/* Their schemas are shown to the model, names and all; "url" there is a name like any other. */
+static void tools_count_with_their_names(void **state) {
+    static const char body[] = "{\"tools\":[{\"type\":\"function\",\"parameters\":{\"url\":\"12345\",\"data\":{\"maxLength\":9}}}]}";
+    assert_int_equal(asked(body).text_bytes, strlen("typefunctionparametersurl12345datamaxLength") + 4);
+    assert_int_equal(asked("{\"tools\":[{\"type\":\"image\"}]}").images, 0);
+}
+
+static void lists_of_token_ids_count_four_bytes_each(void **state) {
+    struct sp_ask ask = asked("{\"input\":[1,22,333]}");
+    assert_int_equal(ask.text_bytes, 12);
+    assert_int_equal(ask.messages, 0);
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 3);
+    ask = asked("{\"input\":[[1,22],[333]]}");
+    assert_int_equal(ask.text_bytes, 12);
+    assert_int_equal(ask.messages, 2);
+    assert_int_equal(asked("{\"input\":[\"a\",\"b\",\"c\"]}").messages, 3);
+    assert_int_equal(asked("{\"prompt\":[1,2]}").text_bytes, 8);
+}
+
+static void a_member_can_be_put_in_first(void **state) {
+    struct sp_ask ask = asked(" {\"a\":1}");
+    assert_int_equal(ask.insert_at.at, 2);
+    assert_int_equal(ask.insert_at.len, 0);
+    ask = asked("\n{ }");
+    assert_int_equal(ask.insert_at.at, 2);
+    assert_int_equal(ask.insert_at.len, 1);
+    assert_int_equal(asked("{\"a\":{}}").insert_at.len, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chat_says_what_it_wants),
+        cmocka_unit_test(what_is_not_asked_for_is_nothing),
+        cmocka_unit_test(null_is_nothing_and_says_where_it_stands),
+        cmocka_unit_test(only_members_of_the_outermost_object_are_meant),
+        cmocka_unit_test(names_may_be_escaped),
+        cmocka_unit_test(the_largest_count_is_taken),
+        cmocka_unit_test(another_kind_is_refused_by_its_members_name),
+        cmocka_unit_test(images_count_and_what_they_carry_does_not),
+        cmocka_unit_test(the_data_of_a_text_document_is_text),
+        cmocka_unit_test(every_member_that_holds_text_counts),
+        cmocka_unit_test(tools_count_with_their_names),
+        cmocka_unit_test(lists_of_token_ids_count_four_bytes_each),
+        cmocka_unit_test(a_member_can_be_put_in_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

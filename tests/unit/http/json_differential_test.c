@@ -1,0 +1,134 @@
+/* Thousands of bodies, each a real one with a few bytes changed, through the fuzz target's invariants: jansson is the second opinion. */
+#include "scanning.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len); /* aborts where the two disagree */
+
+static const char *const seeds[] = {
+    "{\"model\":\"gpt-4o\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"n\":2,\"max_tokens\":100,\"messages\":[{\"role\":"
+    "\"user\",\"content\":[{\"type\":\"text\",\"text\":\"What is \\u00e9 "
+    "\\ud83d\\ude00?\\n\"},{\"type\":\"image_url\",\"image_url\":{\"url\":"
+    "\"data:image/png;base64,AAAA\"}}]}]}",
+    "{\"model\":\"m\",\"input\":[\"a\",[1,2,3],{\"type\":\"input_image\",\"data\":\"xyz\"}],\"best_of\":3,\"max_output_tokens\":7}",
+    ("{\"prompt\":"
+     "\"\xe4\xbb\x8a\xe5\xa4\xa9\xe5\xa4\xa9\xe6\xb0\x94\xe5\xbe\x88\xe5\xa5\xbd\xef\xbc\x8c\xe6\x88\x91\xe4\xbb\xac\xe5\x8e\xbb "
+     "\xf0\x9f\x98\x80 \xc3\xbc\xc3\xa4\xc3\xb6 and plain text of some length after it\",\"n\":1}"),
+    "{ \"a\" : [ 1.5e300 , -0 , true , false , null , { } , [ ] ] , \"tools\" : [ { \"url\" : \"x\" , \"type\" : \"function\" } ] }",
+    "{\"messages\":[{\"source\":{\"type\":\"text\",\"data\":\"all of it\"}},{\"a\":1,\"b\":2,\"c\":{\"a\":1,\"b\":2}}],\"system\":\"x\"}",
+};
+
+/* Pieces that matter to the grammar: blind bytes would seldom make them. */
+static const char *const pieces[] = {
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"",
+    "\\",
+    "\\u",
+    "\\u0061",
+    "\\ud83d",
+    "\\ude00",
+    "\\n",
+    "\\x",
+    "\n",
+    "\x01",
+    "\x7f",
+    "\x80",
+    "\xc3",
+    "\xc3\xa9",
+    "\xe4\xb8\xad",
+    "\xed\xa0\x80",
+    "\xf4\x90\x80\x80",
+    "\xff",
+    "0",
+    "-",
+    ".",
+    "e",
+    "1e309",
+    "1e9999",
+    "1.0",
+    "null",
+    "true",
+    "\"a\":1,",
+    ",\"a\":1",
+    "\"model\":\"x\",",
+    "\"stream\":false,",
+    "\"n\":3,",
+    "[[[[[[[[",
+    "]]]]]]]]",
+    "{\"a\":{\"a\":{\"a\":",
+    " ",
+    "\t",
+    "\r\n",
+    "//",
+    "type",
+    "data",
+};
+
+static uint64_t random_state;
+static size_t random_below(size_t bound) { /* xorshift64*, the same run every time */
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return (size_t)((random_state * UINT64_C(0x2545f4914f6cdd1d)) >> 33) % bound;
+}
+
+/* Replaces up to a few bytes of the body by up to a few of another. */
+static size_t splice(char *body, size_t len, size_t size, struct sp_span text) {
+    size_t at = random_below(len + 1), cut = random_below(4);
+    cut = sp_min(cut, len - at);
+    if (len - cut + text.len > size)
+        return len;
+    memmove(body + at + text.len, body + at + cut, len - at - cut);
+    memcpy(body + at, text.at, text.len);
+    return len - cut + text.len;
+}
+
+static size_t mutate(char *body, size_t size) {
+    const char *seed = seeds[random_below(SP_COUNT(seeds))];
+    size_t len = strlen(seed);
+    memcpy(body, seed, len);
+    for (size_t changes = random_below(4); changes > 0; changes--)
+        switch (random_below(4)) {
+        case 0:
+            len = splice(body, len, size, sp_span_text(pieces[random_below(SP_COUNT(pieces))]));
+            break;
+        case 1: { /* of the body itself */
+            char copy[64];
+            size_t n = sp_min(random_below(sizeof copy), len), at = random_below(len - n + 1);
+            memcpy(copy, body + at, n);
+            len = splice(body, len, size, sp_span(copy, n));
+            break;
+        }
+        case 2:
+            if (len > 0)
+                body[random_below(len)] ^= (char)(1 << random_below(8));
+            break;
+        default:
+            len = splice(body, len, size, SP_SPAN(""));
+        }
+    return len;
+}
+
+static void a_changed_body_is_judged_as_jansson_does(void **state) {
+    enum { ROUNDS = 10000 };
+    unsigned complete = 0;
+    random_state = 0x5a11;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char body[1024];
+        size_t len = mutate(body, sizeof body);
+        LLVMFuzzerTestOneInput((const uint8_t *)body, len);
+        complete += scan_in_steps(sp_span(body, len), SIZE_MAX).progress == SP_HTTP_COMPLETE;
+    }
+    /* Both happened often, or this showed nothing. */
+    assert_in_range(complete, ROUNDS / 5, ROUNDS - ROUNDS / 5);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_changed_body_is_judged_as_jansson_does),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
