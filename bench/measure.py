@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""CPU per request: one Sallyport worker against HAProxy and nginx, in turns, with the same certificate, cipher, client and backend."""
+"""CPU per request: one Sallyport worker against a bare byte pump, HAProxy and nginx, in turns, with the same certificate, cipher, client and
+backend; and Redis commands per request where limits are shared."""
 import argparse
 import json
 import os
@@ -29,7 +30,7 @@ class Peer:
 
     def __init__(self, name, port, pids, stop, headers=()):
         self.name, self.port, self.pids, self.stop, self.headers = name, port, pids, stop, dict(headers)
-        self.rounds, self.void = [], None
+        self.rounds, self.void, self.redis = [], None, None
 
     def cpu_seconds(self):
         total = 0
@@ -118,7 +119,39 @@ backend out
     return Peer("haproxy", port, lambda: family(process.pid), lambda: end(process))
 
 
-def sallyport_peer(directory, backend_port, name, authenticate, headers, limited=False):
+def floor_peer(directory, backend_port):
+    """bench/floor.c: what passing bytes through TLS costs when nobody looks at them."""
+    port = harness.free_port()
+    built = directory / "floor"
+    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", str(ROOT / "bench" / "floor.c"), "-o", str(built), "-lssl", "-lcrypto"], check=True)
+    process = spawn([str(built), str(port), str(directory / "server.pem"), str(directory / "server.key"), str(backend_port), CIPHER], PROXY_CPU, directory, "floor")
+    return Peer("floor", port, lambda: family(process.pid), lambda: end(process))
+
+
+class Redis:
+    def __init__(self, directory):
+        self.port = harness.free_port()
+        self.process = spawn(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)],
+                             OTHER_CPUS, directory, "redis")
+
+    def commands(self):
+        """Decisions and settlements: scripts called so far."""
+        shown = subprocess.run(["redis-cli", "-p", str(self.port), "INFO", "commandstats"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"cmdstat_evalsha:calls=(\d+)", shown)
+        return int(found[1]) if found else 0
+
+
+def whole_policy(config, home, redis, mode):
+    """JWT, role, model from the body, exact limits on requests and tokens shared through Redis, access log."""
+    config["redis"] = {"url": f"redis://127.0.0.1:{redis.port}", "deadline": "50ms"}
+    config["roles"] = {"user": {"models": ["*"]}, "chat": {"models": ["demo*"], "limits": ["per-caller"]}}
+    config["limits"] = {"per-caller": {"by": ["subject"], "requests": "100000/s", "request_burst": 100000, "tokens": "60000000/s", "token_burst": 100000000, "mode": mode}}
+    config["models"] = {"demo": {"pool": "main"}}
+    config["routes"] = [{"name": "all", "path": "/", "authenticate": ["jwt"], "roles": ["chat"], "models": "body"}]
+    config["logs"]["access"] = str(home / "access.log")
+
+
+def sallyport_peer(directory, backend_port, name, authenticate, headers, limited=False, policy=None):
     home = directory / name.replace(" ", "-").replace("+", "and")
     home.mkdir()
     for file in ("server.pem", "server.key", "keys.yaml", "jwks.json"):
@@ -134,6 +167,8 @@ def sallyport_peer(directory, backend_port, name, authenticate, headers, limited
         "routes": [{"name": "all", "path": "/", "authenticate": [authenticate], "pool": "main", "limits": ["huge"] if limited else []}],
         "admin": {"metrics": f"127.0.0.1:{harness.free_port()}"}, "logs": {"access": "off", "level": "warn"},
     }
+    if policy:
+        policy(config, home)
     if os.geteuid() == 0:
         config["user"] = "nobody"
     gateway = harness.Gateway(home, config)
@@ -178,8 +213,9 @@ def load(peer, directory, seconds, connections):
 
 
 def measure(peer, directory, seconds, connections):
-    before = peer.cpu_seconds()
+    before, asked = peer.cpu_seconds(), peer.redis.commands() if peer.redis else 0
     result = load(peer, directory, seconds, connections)
+    result["redis"] = (peer.redis.commands() - asked) / max(1, result["requests"]) if peer.redis else None
     result["cpu_us"] = (peer.cpu_seconds() - before) * 1e6 / max(1, result["requests"])
     problems = {name: result[name] for name in ("connect", "read", "write", "status", "timeout") if result[name]}
     if problems or not result["requests"]:
@@ -199,19 +235,22 @@ def report(peers, options):
             row["cpu_us_per_request"] = spread([result["cpu_us"] for result in peer.rounds])
             row["requests_per_second"] = spread([result["requests"] * 1e6 / result["duration_us"] for result in peer.rounds])
             row["p50_us"], row["p99_us"] = (spread([result[name] for result in peer.rounds]) for name in ("p50_us", "p99_us"))
+            if peer.redis:
+                row["redis_commands_per_request"] = spread([result["redis"] for result in peer.rounds])
             medians[peer.name] = row["cpu_us_per_request"]["median"]
         rows.append(row)
-    print(f"\n{'':<28}{'CPU per request':>17}{'(least - most)':>19}{'requests/s':>12}{'p50':>9}{'p99':>9}{'to haproxy':>12}{'to nginx':>10}")
+    print(f"\n{'':<28}{'CPU per request':>17}{'(least - most)':>19}{'requests/s':>12}{'p50':>9}{'p99':>9}{'to floor':>10}{'to haproxy':>12}{'to nginx':>10}{'redis/request':>15}")
     for row in rows:
         if row["void"]:
             print(f"{row['name']:<28}void: {row['void']}")
             continue
         cpu = row["cpu_us_per_request"]
-        for name in ("haproxy", "nginx"):
+        for name in ("floor", "haproxy", "nginx"):
             row[f"ratio_to_{name}"] = cpu["median"] / medians[name] if name in medians else None
-        shown = [f"{row[f'ratio_to_{name}']:.2f}" if name in medians else "-" for name in ("haproxy", "nginx")]
+        shown = [f"{row[f'ratio_to_{name}']:.2f}" if name in medians else "-" for name in ("floor", "haproxy", "nginx")]
+        redis = f"{row['redis_commands_per_request']['median']:.4f}" if "redis_commands_per_request" in row else "-"
         print(f"{row['name']:<28}{cpu['median']:>14.1f} us{cpu['least']:>9.1f} -{cpu['most']:>7.1f} {row['requests_per_second']['median']:>12.0f}"
-              f"{row['p50_us']['median']:>6.0f} us{row['p99_us']['median']:>6.0f} us{shown[0]:>12}{shown[1]:>10}")
+              f"{row['p50_us']['median']:>6.0f} us{row['p99_us']['median']:>6.0f} us{shown[0]:>10}{shown[1]:>12}{shown[2]:>10}{redis:>15}")
     versions = {name: subprocess.run([name, flag], capture_output=True, text=True) for name, flag in (("nginx", "-v"), ("haproxy", "-v"), ("openssl", "version"))}
     told = {"rounds": options.rounds, "seconds": options.seconds, "connections": options.connections, "cipher": CIPHER, "body_bytes": len(BODY),
             "answer_bytes": len(ANSWER), "processors": os.cpu_count(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -237,15 +276,20 @@ def main():
     (directory / "openssl.cnf").write_text(f"openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = default\n[default]\nCiphersuites = {CIPHER}\nMinProtocol = TLSv1.3\n")
     backend_port = harness.free_port()
     serving = backend(directory, backend_port)
-    bearer, token = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Bearer {issuer.token('ES256', exp=int(time.time()) + 7200)}"}
+    redis = Redis(directory)
+    bearer, token = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Bearer {issuer.token('ES256', exp=int(time.time()) + 7200, roles=['chat'])}"}
     peers, failed = [], True
     try:
+        peers.append(floor_peer(directory, backend_port))
         peers.append(sallyport_peer(directory, backend_port, "sallyport", "none", {}))
         peers.append(haproxy_peer(directory, backend_port))
         peers.append(nginx_peer(directory, backend_port))
         peers.append(sallyport_peer(directory, backend_port, "sallyport + API key", "api_key", bearer))
         peers.append(sallyport_peer(directory, backend_port, "sallyport + JWT", "jwt", token))
         peers.append(sallyport_peer(directory, backend_port, "sallyport + key + limit", "api_key", bearer, limited=True))
+        for mode in ("leased", "strict"):
+            peers.append(sallyport_peer(directory, backend_port, f"whole policy {mode}", "jwt", token, policy=lambda config, home: whole_policy(config, home, redis, mode)))
+            peers[-1].redis = redis
         for peer in peers:
             harness.wait_until(lambda: answers_rightly(peer, chain) is None or peer.name.startswith("sallyport"), 10, f"{peer.name} answers")
             peer.void = answers_rightly(peer, chain)
@@ -263,6 +307,7 @@ def main():
         for peer in peers:
             peer.stop()
         end(serving)
+        end(redis.process)
         shutil.rmtree(directory, ignore_errors=True)
     return 1 if failed else 0
 

@@ -132,6 +132,8 @@ void sp_limiter_progress(struct sp_limiter *limiter, struct sp_limit_request *re
  * where the bucket has less), and its places are free. A second call does nothing. Settlement reaches Redis within 0.2 s, or when it is
  * back: bounded memory, at most once each, in any order. */
 void sp_limiter_finish(struct sp_limiter *limiter, struct sp_limit_request *request, uint64_t tokens);
+/* Before the end of this process: what is left to be settled in Redis leaves in this turn. true: everything has arrived. */
+bool sp_limiter_settled(struct sp_limiter *limiter);
 
 /* ---- API keys revoked by any of the gateways that share the Redis ----
  * `known` is what this worker knows (borrowed for the limiter's life, also to tell it to a Redis that does not); `learned` gets what Redis lists,

@@ -124,7 +124,8 @@ static int expose_times(const struct sp_counters *counters, struct sp_buffer *ou
     if (r == 0)
         r = sp_expose_histogram(out, "sallyport_request_seconds", "", &sp_scale_requests, &total);
     if (r == 0)
-        r = sp_expose_head(out, "sallyport_first_byte_seconds", "histogram", "From a request's first byte to the first byte of its answer.");
+        r = sp_expose_head(out, "sallyport_first_byte_seconds", "histogram",
+                           "From a request's first byte to the first byte of its answer.");
     return r < 0 ? r : sp_expose_histogram(out, "sallyport_first_byte_seconds", "", &sp_scale_requests, &first_byte);
 }
 
@@ -238,7 +239,8 @@ static int expose_requests(const struct sp_counters *counters, const struct sp_c
 /* ---- Limits and backends ---- */
 
 static int expose_limits(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
-    int r = sp_expose_head(out, "sallyport_limit_decisions_total", "counter", "Decisions of each limit; shadow_refused would have been refused.");
+    int r = sp_expose_head(out, "sallyport_limit_decisions_total", "counter",
+                           "Decisions of each limit; shadow_refused would have been refused.");
     for (size_t i = 0; r == 0 && i < config->n_limits * SP_OUTCOME_COUNT; i++) {
         const struct sp_limit_config *limit = &config->limits[i / SP_OUTCOME_COUNT];
         enum sp_limit_outcome outcome = (enum sp_limit_outcome)(i % SP_OUTCOME_COUNT);
@@ -253,7 +255,8 @@ static int expose_limits(const struct sp_counters *counters, const struct sp_con
 }
 
 static int expose_backends(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
-    int r = sp_expose_head(out, "sallyport_backend_up", "gauge", "1 while a worker would send requests to the server, 0 when it is taken for down.");
+    int r = sp_expose_head(out, "sallyport_backend_up", "gauge",
+                           "1 while a worker would send requests to the server, 0 when it is taken for down.");
     for (size_t i = 0; r == 0 && i < config->n_pools; i++) {
         const struct sp_pool_config *pool = &config->pools[i];
         for (size_t j = 0; r == 0 && j < pool->n_servers; j++) {

@@ -10,7 +10,9 @@ static const char *const directions[SP_DIRECTIONS] = {"input", "output"};
 
 /* The configuration's models, and after the last one "none", for answers of no model, unless a model is called that. */
 static size_t n_models(const struct sp_config *config) { return config->n_models + (sp_config_model(config, SP_SPAN("none")) ? 0 : 1); }
-static unsigned model_slot(const struct sp_config *config, size_t i) { return i < config->n_models ? config->models[i].slot : SP_SLOT_NONE; }
+static unsigned model_slot(const struct sp_config *config, size_t i) {
+    return i < config->n_models ? config->models[i].slot : SP_SLOT_NONE;
+}
 static const char *model_name(const struct sp_config *config, size_t i) { return i < config->n_models ? config->models[i].name : "none"; }
 
 static int expose_count(struct sp_buffer *out, const char *name, const char *model, const char *direction, uint64_t tokens) {
@@ -23,7 +25,8 @@ static int expose_count(struct sp_buffer *out, const char *name, const char *mod
 }
 
 static int expose_tokens(const struct sp_counters *counters, const struct sp_config *config, struct sp_buffer *out) {
-    int r = sp_expose_head(out, "sallyport_tokens_total", "counter", "Tokens of language models that requests (input) and answers (output) took.");
+    int r = sp_expose_head(out, "sallyport_tokens_total", "counter",
+                           "Tokens of language models that requests (input) and answers (output) took.");
     for (size_t i = 0; r == 0 && i < n_models(config); i++) {
         struct sp_model_tokens tokens = sp_counters_tokens(counters, model_slot(config, i));
         if (i == config->n_models && tokens.input == 0 && tokens.output == 0)
@@ -56,11 +59,13 @@ static const struct measure {
     {"gen_ai_client_token_usage", "", offsetof(struct sp_model_usage, per_answer[SP_TOKENS_OUT]), &sp_scale_tokens, "output", true},
     {"gen_ai_server_time_to_first_token_seconds", "From a request's first byte to the first byte of its streamed answer.",
      offsetof(struct sp_model_usage, first_token), &sp_scale_first_token, NULL, false},
-    {"gen_ai_server_time_per_output_token_seconds", "Of streamed answers: the time from the first byte to the last, for each token after the first.",
+    {"gen_ai_server_time_per_output_token_seconds",
+     "Of streamed answers: the time from the first byte to the last, for each token after the first.",
      offsetof(struct sp_model_usage, per_token), &sp_scale_per_token, NULL, false},
 };
 
-static bool sum_up(const struct sp_counters *counters, const struct measure *measure, unsigned slot_of_model, struct sp_histogram_sum *ret) {
+static bool sum_up(const struct sp_counters *counters, const struct measure *measure, unsigned slot_of_model,
+                   struct sp_histogram_sum *ret) {
     uint64_t any = 0;
     *ret = (struct sp_histogram_sum){0};
     for (unsigned slot = 0; slot < SP_WORKERS_MAX; slot++) {

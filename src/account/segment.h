@@ -15,8 +15,8 @@ struct sp_scale {
     uint64_t bound[SP_BOUNDS_MAX];
     const char *text[SP_BOUNDS_MAX]; /* as the `le` label says it */
 };
-extern const struct sp_scale sp_scale_requests;    /* from 1 ms to 10 min */
-extern const struct sp_scale sp_scale_tokens;      /* the last three are OpenTelemetry's, of its conventions for generative AI */
+extern const struct sp_scale sp_scale_requests; /* from 1 ms to 10 min */
+extern const struct sp_scale sp_scale_tokens;   /* the last three are OpenTelemetry's, of its conventions for generative AI */
 extern const struct sp_scale sp_scale_first_token;
 extern const struct sp_scale sp_scale_per_token;
 
@@ -93,7 +93,7 @@ struct sp_worker_block {
     _Atomic uint32_t n_pairs;
     struct sp_traffic_pair pair[SP_PAIRS_MAX];
     uint16_t pair_at[SP_ROUTES_MAX + 1][SP_POOLS_MAX + 1]; /* index into pair; 0: not yet. The writer's own */
-    struct sp_model_usage model[1 + SP_MODELS_MAX]; /* by slot, after the one of no model: low slots are taken first */
+    struct sp_model_usage model[1 + SP_MODELS_MAX];        /* by slot, after the one of no model: low slots are taken first */
     struct sp_usage_names keys, tenants;
     _Atomic uint64_t n_refusals; /* since the start */
     struct sp_refusal_slot refusal[SP_REFUSALS_MAX];
@@ -133,6 +133,7 @@ struct sp_usage_sum {
     struct sp_usage_name name;
     uint64_t tokens[SP_DIRECTIONS];
 };
-int sp_usage_sums(const struct sp_counters *counters, bool tenants, struct sp_usage_sum **ret, size_t *ret_n) SP_MUST_USE; /* -ENOMEM; to be freed */
+int sp_usage_sums(const struct sp_counters *counters, bool tenants, struct sp_usage_sum **ret,
+                  size_t *ret_n) SP_MUST_USE; /* -ENOMEM; to be freed */
 
 #endif

@@ -1,4 +1,5 @@
-/* What the files behind sp_endpoints share: sites (endpoints.c), requests (request.c) and what they answer (status.c, refusals.c, page.c). */
+/* What the files behind sp_endpoints share: sites (endpoints.c), requests (request.c) and what they answer (status.c, refusals.c,
+ * page.c). */
 #ifndef SP_ADMIN_ENDPOINTS_H
 #define SP_ADMIN_ENDPOINTS_H
 

@@ -115,8 +115,8 @@ static json_t *queues_json(const struct sp_admin_view *view) {
     json_t *list = json_array();
     for (size_t i = 0; list && view->config && i < view->config->n_pools; i++) {
         const struct sp_pool_config *pool = &view->config->pools[i];
-        json_array_append_new(list, json_pack("{s:s,s:I}", "pool", pool->name, "waiting",
-                                              (json_int_t)sp_counters_queue(view->counters, pool->slot)));
+        json_array_append_new(
+            list, json_pack("{s:s,s:I}", "pool", pool->name, "waiting", (json_int_t)sp_counters_queue(view->counters, pool->slot)));
     }
     return list;
 }
@@ -148,7 +148,8 @@ json_t *sp_status_json(const struct sp_admin_view *view) {
     uint64_t uptime_s = now > view->started_wall_ms ? (now - view->started_wall_ms) / 1000 : 0;
     return json_pack("{s:s,s:s?,s:I,s:o,s:I,s:b,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", SP_VERSION, "configuration",
                      view->config ? view->config->path : NULL, "generation", (json_int_t)view->status.generation, "started",
-                     sp_time_json(view->started_wall_ms), "uptime_s", (json_int_t)uptime_s, "ready", sp_admin_ready(view) ? 1 : 0, "draining",
-                     view->status.draining ? 1 : 0, "processes", processes_json(view), "workers", workers_json(view->counters), "redis",
-                     redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "queues", queues_json(view), "routes", routes_json(view), "models", models_json(view));
+                     sp_time_json(view->started_wall_ms), "uptime_s", (json_int_t)uptime_s, "ready", sp_admin_ready(view) ? 1 : 0,
+                     "draining", view->status.draining ? 1 : 0, "processes", processes_json(view), "workers", workers_json(view->counters),
+                     "redis", redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "queues", queues_json(view),
+                     "routes", routes_json(view), "models", models_json(view));
 }

@@ -7,11 +7,11 @@
 
 #include <sallyport/config.h>
 
-#include "gateway.h"
 #include "commands.h"
+#include "gateway.h"
 
 #define CONFIG_MAX ((size_t)4 * 1024 * 1024)
-#define TIMEOUT_S 90L /* control gives the supervisor 60 */
+#define TIMEOUT_S  90L /* control gives the supervisor 60 */
 
 /* ---- Which socket ---- */
 

@@ -14,7 +14,8 @@ struct sp_gateway {
     const char *config;      /* NULL: none */
 };
 /* The HTTP status and the answer's bytes; body NULL: none. -1: why there is none was said on stderr. */
-long sp_gateway_ask(const struct sp_gateway *gateway, const char *method, const char *path, const char *body, struct sp_buffer *answer) SP_MUST_USE;
+long sp_gateway_ask(const struct sp_gateway *gateway, const char *method, const char *path, const char *body,
+                    struct sp_buffer *answer) SP_MUST_USE;
 #define SP_ANSWER_MAX ((size_t)16 * 1024 * 1024)
 
 /* What came of it, to stdout or stderr: the bytes as they are (raw), or what `print` makes of the object, or its message and errors. */

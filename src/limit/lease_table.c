@@ -7,7 +7,8 @@ size_t sp_lease_segment_size(void) { return sizeof(struct sp_lease_segment); }
 
 struct sp_lease_name sp_lease_name(unsigned limit_slot, enum sp_limit_kind kind, uint64_t subject_hash) {
     uint64_t row = (uint64_t)kind * SP_LIMITS_MAX + limit_slot;
-    return (struct sp_lease_name){.key = subject_hash << LEASE_ROW_BITS | row};
+    uint64_t spread = row * UINT64_C(0x9e3779b97f4a7c15); /* a subject's leases of several limits do not live in one window */
+    return (struct sp_lease_name){.key = (subject_hash ^ spread) << LEASE_ROW_BITS | row};
 }
 
 static struct sp_cell *cell_at(const struct lease_window *window, uint64_t i) {

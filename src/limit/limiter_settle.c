@@ -182,6 +182,8 @@ void sp_limiter_progress(struct sp_limiter *limiter, struct sp_limit_request *re
         sp_holding_progress(request->holding, tokens);
 }
 
+bool sp_limiter_settled(struct sp_limiter *limiter) { return sp_redis_store_settled(limiter->redis); }
+
 /* ---- What others left ---- */
 
 static void settle_left(void *owner, const struct sp_holding_item *items, size_t n, uint64_t reserved, uint64_t used) {

@@ -10,6 +10,8 @@
 
 #include "local_table.h"
 
+#define DEBT_MAX (SPAN_MAX / 4) /* units */
+
 struct attempt {
     struct sp_local_segment *segment;
     struct sp_local_row *row;
@@ -36,7 +38,7 @@ struct sp_local_bucket sp_local_bucket_of_key(uint64_t key) {
 
 struct sp_local_bucket sp_local_name(enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t subject_hash) {
     unsigned row = sp_local_row(space, kind, slot);
-    uint64_t hash = subject_hash & ~(uint64_t)((1u << ROW_BITS) - 1);
+    uint64_t hash = (subject_hash ^ sp_local_spread(row)) & ~(uint64_t)((1u << ROW_BITS) - 1);
     if (hash == 0)
         hash = UINT64_C(1) << ROW_BITS;
     return (struct sp_local_bucket){.row = row, .key = hash | row};
@@ -323,30 +325,33 @@ void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket buck
     }
 }
 
-/* A refund's cell is not made: a bucket without one is full. */
-static bool settles(const struct attempt *attempt, int64_t delta) { return delta < 0 || !attempt->overflow; }
+/* When it is full after the settlement: a refund not before now, a debt not much later than an empty bucket. */
+static uint64_t settled(const struct attempt *attempt, int64_t delta) {
+    const struct sp_local_policy *policy = &attempt->policy;
+    uint64_t missing = attempt->full_at > attempt->now ? attempt->full_at - attempt->now : 0;
+    uint64_t most = sp_min(policy->burst * policy->cost + DEBT_MAX, SPAN_MAX);
+    uint64_t tokens = delta < 0 ? 0 - (uint64_t)delta : (uint64_t)delta, units;
+    if (__builtin_mul_overflow(tokens, policy->cost, &units))
+        units = UINT64_MAX;
+    if (delta > 0)
+        return attempt->now + missing - sp_min(units, missing);
+    return attempt->now + sp_max(missing, sp_min(missing + sp_min(units, SPAN_MAX), most));
+}
 
+/* A bucket without a cell is full: nothing is given back to it. */
 void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta) {
-    uint64_t tokens = delta < 0 ? 0 - (uint64_t)delta : (uint64_t)delta;
     for (;;) {
         struct attempt attempt = begin(store, bucket, now_us);
         if (delta == 0 || (delta > 0 && !find(attempt.segment, bucket.key)))
             return;
         enum found found = seize(&attempt, store);
-        if (found == NO_POLICY || (found == FOUND && !settles(&attempt, delta)))
+        if (found == NO_POLICY || (found == FOUND && attempt.overflow && delta > 0))
             return;
-        if (found == AGAIN)
+        if (found == AGAIN || !finish(&attempt, settled(&attempt, delta)))
             continue;
-        uint64_t units, full_at = sp_max(attempt.full_at, attempt.now);
-        if (__builtin_mul_overflow(tokens, attempt.policy.cost, &units))
-            units = SPAN_MAX;
-        full_at = delta > 0 ? full_at - sp_min(units, full_at - attempt.now) : attempt.now + sp_min(full_at - attempt.now + sp_min(units, SPAN_MAX), SPAN_MAX);
-        if (!finish(&attempt, full_at))
-            continue;
+        /* Somebody may have made the key a cell meanwhile that does not know of a debt in the overflow bucket: it is charged there too. */
         if (!attempt.overflow || !find(attempt.segment, bucket.key))
             return;
-        /* Somebody has made the key a cell meanwhile that does not know of this debt: it is charged there too, so that it is charged at
-         * least where it counts. */
     }
 }
 

@@ -58,7 +58,7 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
  * after the cell was read: this process may have stood still since the take. */
 void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken);
 /* What a reservation turned out to cost: delta whole tokens, positive gives back (capped at full), negative charges, into debt where the
- * bucket has less; a debt takes at most SPAN_MAX to be made up for. Without a published policy, or where a bucket that found no room is
+ * bucket has less; a debt takes at most four years to be made up for. Without a published policy, or where a bucket that found no room is
  * charged to the overflow bucket, giving back is left out: crowding never gives more. */
 void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta);
 /* Whole tokens in the bucket now, below zero in debt. -ENOENT: no policy was published. */

@@ -61,6 +61,9 @@ static inline unsigned sp_local_row(enum sp_local_space space, enum sp_limit_kin
     return ((unsigned)space * 2 + (unsigned)kind) * SP_LIMITS_MAX + slot;
 }
 
+/* Mixed into a subject's hash, so that its buckets of several limits do not live in one window. */
+static inline uint64_t sp_local_spread(unsigned row) { return row * UINT64_C(0x9e3779b97f4a7c15); }
+
 /* The policy in force. false: none was ever published for this limit. */
 bool sp_local_current(const struct sp_local_row *row, struct sp_local_policy *ret);
 /* The instant at which the bucket in this cell is full under `policy`, having accrued until now under its own, and then taken

@@ -28,7 +28,7 @@ if type(value) ~= 'string' then
     value = ''
 end
 local stored_bound, stored_revision, gateways = value:match('^(%d+) (%d+)([ %x:]*)$')
-if stored_bound and tonumber(stored_revision) > revision then
+if stored_bound and tonumber(stored_revision) >= revision then
     bound, revision = tonumber(stored_bound), tonumber(stored_revision)
 end
 

@@ -8,7 +8,7 @@
 #include <sallyport/account.h>
 #include <sallyport/exchange.h>
 
-enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000, KEY_SET_MAX = 256 * 1024 };
+enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000, KEY_SET_MAX = 256 * 1024, FAREWELL_MS = 500, FAREWELL_EACH_MS = 5 };
 
 struct worker {
     struct sp_loop *loop;
@@ -27,7 +27,8 @@ struct worker {
     struct sp_acceptor *acceptors[SP_LISTENERS_MAX];
     struct sp_channel *control;
     struct sp_snapshot *offered, *current;
-    struct sp_timer gauges, drain_limit;
+    struct sp_timer gauges, drain_limit, farewell;
+    unsigned farewells; /* looks whether everything is settled, left */
     struct sp_limiter_state limiter_told; /* as counted and logged so far */
     uint64_t refused_told, opened_told, dropped_told;
     bool draining;
@@ -373,9 +374,20 @@ static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
 
 /* ---- The end ---- */
 
+/* The last requests have left settlements behind, which are on their way to Redis. */
+static void say_farewell(struct sp_timer *timer) {
+    struct worker *worker = SP_CONTAINER(timer, struct worker, farewell);
+    if (sp_limiter_settled(worker->limiter) || worker->farewells-- == 0)
+        sp_child_end(worker->child, 0);
+    else
+        sp_timer_start(worker->loop, timer, FAREWELL_EACH_MS);
+}
+
 static void drained(void *owner) {
     struct worker *worker = owner;
-    sp_child_end(worker->child, 0);
+    sp_timer_stop(&worker->drain_limit);
+    worker->farewells = FAREWELL_MS / FAREWELL_EACH_MS;
+    say_farewell(&worker->farewell);
 }
 
 static void drain_over(struct sp_timer *timer) {
@@ -407,6 +419,7 @@ static void worker_free(struct worker *worker) {
     sp_channel_free(worker->control);
     sp_timer_stop(&worker->gauges);
     sp_timer_stop(&worker->drain_limit);
+    sp_timer_stop(&worker->farewell);
     sp_access_log_free(worker->access_log);
     sp_loop_settle(worker->loop); /* what was closed above is freed before what it refers to */
     sp_service_free(worker->service);
@@ -442,7 +455,7 @@ int sp_worker_main(int argc, char **argv) {
     events.segment_size[SP_SEGMENT_BUCKETS] = sp_limit_segment_size();
     events.segment_size[SP_SEGMENT_COUNTERS] = sp_counters_segment_size();
     events.segment_size[SP_SEGMENT_TRAFFIC] = sp_traffic_segment_size();
-    struct worker worker = {.access_fd = -1, .gauges.fire = tell_gauges, .drain_limit.fire = drain_over};
+    struct worker worker = {.access_fd = -1, .gauges.fire = tell_gauges, .drain_limit.fire = drain_over, .farewell.fire = say_farewell};
     sp_config_wipe_json();
     int error = sp_loop_new(&worker.loop);
     struct sp_child *child = NULL;

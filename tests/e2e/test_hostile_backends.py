@@ -69,15 +69,20 @@ SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
 def test_a_second_answer_to_one_request_reaches_nobody(gateway, backend, pause):
     """Together with the first, or behind it, while the connection is kept and others ask at the same time."""
     def twice(connection, request):
-        connection.send(TWICE + SECOND if pause is None else TWICE)
-        if pause is not None:
-            time.sleep(pause)
-            connection.send(SECOND)
+        try:
+            connection.send(TWICE + SECOND if pause is None else TWICE)
+            if pause is not None:
+                time.sleep(pause)
+                connection.send(SECOND)
+        finally:
+            sent.set()
+    sent = threading.Event()
     backend.on("/open/twice", twice)
     for _ in range(30):
         with gateway.client() as one:
+            sent.clear()
             assert one.request("GET", "/open/twice").body == b"first"
-            time.sleep(0 if pause is None else pause + 0.01)  # who asks later must not be given it; what is already on its way no proxy can tell
+            assert sent.wait(10)  # who asks later must not be given it; what is already on its way no proxy can tell
             assert one.request("GET", "/open/echo").json()["target"] == "/open/echo"
 
 

@@ -356,6 +356,8 @@ def test_a_killed_worker_gives_back_its_requests_in_flight_and_its_places(start,
         before = gateway.workers()
         os.kill(before[0], signal.SIGKILL)
         wait_until(lambda: len(gateway.workers()) == 2 and before[0] not in gateway.workers() and gateway.is_ready(), 10, "a new worker")
+        wait_until(lambda: gateway.metric("sallyport_exchanges") == sum(caller.is_alive() for caller in [first, *waiting]), 10,
+                   "whoever was cut has noticed")
         if not first.is_alive():
             break
         for caller in waiting:

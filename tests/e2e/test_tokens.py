@@ -11,6 +11,7 @@ import threading
 import pytest
 from backend import before_body
 from harness import wait_until
+from test_peers import node
 
 BURST = 100000
 
@@ -413,3 +414,30 @@ def test_of_many_requests_of_which_a_third_leaves_no_tokens_and_no_places_are_le
         with gateway.client() as client:
             return 10**9 - (int(post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key).header("x-ratelimit-remaining-tokens")) + 1)
     wait_until(lambda: abs(rest() - spent) <= 5, 10, f"{spent} are gone")
+
+
+# ---- Through the SDK ----
+
+def test_the_openai_sdk_reads_the_token_headers_and_its_streams_settle_to_the_servers_usage(place, key):
+    gateway, backend = place
+
+    def behaviour(connection, request):
+        wanted = json.loads(request.body)
+        if not wanted.get("stream"):
+            return connection.answer(200, {"id": "c", "object": "chat.completion", "choices": [], "usage": usage(11, 22)})
+        connection.begin_stream()
+        connection.chunk(events(chunk("Hello"), chunk(" there"), done=False))
+        if wanted.get("stream_options", {}).get("include_usage"):
+            connection.chunk(events({"id": "c", "object": "chat.completion.chunk", "choices": [], "usage": usage(100, 20)}, done=False))
+        connection.chunk("data: [DONE]\n\n")
+        return connection.end_stream()
+    backend.on("/v1/chat/completions", behaviour)
+    told = node(gateway, "tokens.mjs", key)
+    assert told["headers"]["limit-tokens"] == str(BURST) and BURST - 200 < int(told["headers"]["remaining-tokens"]) < BURST - 100
+    assert told["headers"]["reset-tokens"].endswith("s") and told["headers"]["limit-requests"] is None
+    assert told["usage"] == usage(11, 22)
+    assert told["plain"] == [{"choices": 1, "usage": None}] * 2
+    assert told["asked"] == [{"choices": 1, "usage": None}] * 2 + [{"choices": 0, "usage": usage(100, 20)}]
+    assert told["list"] == ["m", "short"]
+    assert told["unknown"] == {"name": "NotFoundError", "status": 404, "code": "model_not_found"}
+    settles_to(gateway, key, 33 + 120 + 120)

@@ -47,8 +47,10 @@ static void a_full_record_is_one_line_of_exactly_these_bytes(void **state) {
         "1.1\","
         "\"tls\":{\"version\":\"TLSv1.3\",\"group\":\"X25519\",\"cipher\":\"TLS_AES_256_GCM_SHA384\"},\"method\":\"POST\","
         "\"host\":\"api.example.com\",\"path\":\"/v1/chat/completions\",\"route\":\"chat\",\"model\":\"llama-3\",\"subject\":\"alice\","
-        "\"tenant\":\"acme\",\"key_id\":\"k1234567\",\"status\":200,\"reason\":\"ok\",\"limit\":null,\"limit_kind\":null,\"pool\":\"llama\","
-        "\"server\":\"10.0.0.11:8000\",\"bytes_in\":512,\"bytes_out\":18446744073709551615,\"tokens_in\":12,\"tokens_out\":0,\"usage\":\"reported\","
+        "\"tenant\":\"acme\",\"key_id\":\"k1234567\",\"status\":200,\"reason\":\"ok\",\"limit\":null,\"limit_kind\":null,\"pool\":"
+        "\"llama\","
+        "\"server\":\"10.0.0.11:8000\",\"bytes_in\":512,\"bytes_out\":18446744073709551615,\"tokens_in\":12,\"tokens_out\":0,\"usage\":"
+        "\"reported\","
         "\"first_byte_ms\":12.345,\"total_ms\":1000.007,\"retries\":1,\"degraded\":false}\n";
     assert_int_equal(len, strlen(expected));
     assert_memory_equal(line, expected, len);
@@ -62,7 +64,8 @@ static void what_is_not_known_is_null_and_every_key_stays(void **state) {
         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"request_id\":null,\"client\":null,\"protocol\":null,\"tls\":null,\"method\":null,"
         "\"host\":null,"
         "\"path\":null,\"route\":null,\"model\":null,\"subject\":null,\"tenant\":null,\"key_id\":null,\"status\":null,\"reason\":null,"
-        "\"limit\":null,\"limit_kind\":null,\"pool\":null,\"server\":null,\"bytes_in\":0,\"bytes_out\":0,\"tokens_in\":null,\"tokens_out\":null,\"usage\":null,"
+        "\"limit\":null,\"limit_kind\":null,\"pool\":null,\"server\":null,\"bytes_in\":0,\"bytes_out\":0,\"tokens_in\":null,\"tokens_out\":"
+        "null,\"usage\":null,"
         "\"first_byte_ms\":null,\"total_ms\":0.000,\"retries\":0,\"degraded\":true}\n";
     assert_int_equal(len, strlen(expected));
     assert_memory_equal(line, expected, len);

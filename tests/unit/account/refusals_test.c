@@ -206,8 +206,8 @@ static void long_texts_are_clipped_with_a_mark_and_the_id_never(void **state) {
     sp_refusals_add(fixture->counters, 0, &refused);
     assert_int_equal(sp_refusals_find(fixture->counters, refused.request_id, fixture->records, 8), 1);
     sp_refusal_of(&fixture->records[0], &found);
-    const struct sp_span clipped[] = {found.reason, found.route, found.model, found.subject, found.tenant,
-                                      found.key_id, found.client, found.path, found.limit, found.limit_kind};
+    const struct sp_span clipped[] = {found.reason, found.route,  found.model, found.subject, found.tenant,
+                                      found.key_id, found.client, found.path,  found.limit,   found.limit_kind};
     for (size_t i = 0; i < SP_COUNT(clipped); i++) {
         assert_true(clipped[i].len >= 8);
         assert_memory_equal(clipped[i].at + clipped[i].len - 3, "\xe2\x80\xa6", 3);
@@ -230,7 +230,10 @@ static void a_text_is_clipped_at_a_characters_end(void **state) {
         struct sp_refused found;
         snprintf(id, sizeof id, "id%zu", from);
         /* Another length of what comes first each time moves the place of the cut. */
-        struct sp_refused refused = {.request_id = sp_span_text(id), .reason = sp_span(euros, 3), .route = sp_span("xxxxxxxxxxxx", from), .path = sp_span(euros, 300)};
+        struct sp_refused refused = {.request_id = sp_span_text(id),
+                                     .reason = sp_span(euros, 3),
+                                     .route = sp_span("xxxxxxxxxxxx", from),
+                                     .path = sp_span(euros, 300)};
         sp_refusals_add(fixture->counters, 0, &refused);
         assert_int_equal(find(fixture, id), 1);
         sp_refusal_of(&fixture->records[0], &found);

@@ -1,4 +1,5 @@
-/* Tokens of language models: by model, key and tenant; names that change with the configuration; and that nothing a client says makes a series. */
+/* Tokens of language models: by model, key and tenant; names that change with the configuration; and that nothing a client says makes a
+ * series. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +26,10 @@ static int set_up(void **state) {
     fixture = (struct fixture){
         .models = {{.name = "large", .slot = 5}, {.name = "small", .slot = 0}},
         .pools = {{.name = "llama", .slot = 2}},
-        .keys = {{.id = "AAAAAAAA", .tenant = "acme"}, {.id = "BBBBBBBB", .tenant = "acme"}, {.id = "CCCCCCCC"}, {.id = "DDDDDDDD", .tenant = "umbrella"}},
+        .keys = {{.id = "AAAAAAAA", .tenant = "acme"},
+                 {.id = "BBBBBBBB", .tenant = "acme"},
+                 {.id = "CCCCCCCC"},
+                 {.id = "DDDDDDDD", .tenant = "umbrella"}},
     };
     fixture.config = (struct sp_config){.generation = 1,
                                         .workers = 2,
@@ -122,8 +126,13 @@ static void a_model_called_none_does_not_make_a_series_twice(void **state) {
 
 static void what_was_estimated_is_told_apart_and_in_no_histogram_of_what_backends_report(void **state) {
     struct fixture *fixture = *state;
-    struct sp_usage_count usage = {
-        .model_slot = 5, .tokens_in = 10, .tokens_out = 30, .estimated = true, .streamed = true, .first_token_us = 20000, .generation_us = 100};
+    struct sp_usage_count usage = {.model_slot = 5,
+                                   .tokens_in = 10,
+                                   .tokens_out = 30,
+                                   .estimated = true,
+                                   .streamed = true,
+                                   .first_token_us = 20000,
+                                   .generation_us = 100};
     sp_count_usage(fixture->counters, 0, &usage);
     count(fixture, 1, 5, NULL, NULL, 1, 1);
     expose(fixture);
@@ -147,7 +156,8 @@ static void the_histograms_have_the_buckets_of_opentelemetry(void **state) {
     expose(fixture);
     assert_true(says(fixture, "gen_ai_client_token_usage_bucket{gen_ai_request_model=\"large\",gen_ai_token_type=\"input\",le=\"16\"} 0"));
     assert_true(says(fixture, "gen_ai_client_token_usage_bucket{gen_ai_request_model=\"large\",gen_ai_token_type=\"input\",le=\"64\"} 1"));
-    assert_true(says(fixture, "gen_ai_client_token_usage_bucket{gen_ai_request_model=\"large\",gen_ai_token_type=\"input\",le=\"67108864\"} 1"));
+    assert_true(
+        says(fixture, "gen_ai_client_token_usage_bucket{gen_ai_request_model=\"large\",gen_ai_token_type=\"input\",le=\"67108864\"} 1"));
     assert_true(says(fixture, "gen_ai_client_token_usage_sum{gen_ai_request_model=\"large\",gen_ai_token_type=\"input\"} 64"));
     assert_true(says(fixture, "gen_ai_client_token_usage_sum{gen_ai_request_model=\"large\",gen_ai_token_type=\"output\"} 11"));
     assert_true(says(fixture, "gen_ai_server_time_to_first_token_seconds_bucket{gen_ai_request_model=\"large\",le=\"0.001\"} 1"));
@@ -163,7 +173,8 @@ static void the_histograms_have_the_buckets_of_opentelemetry(void **state) {
 
 static void an_answer_of_one_token_or_in_one_piece_has_no_time_per_token(void **state) {
     struct fixture *fixture = *state;
-    struct sp_usage_count usage = {.model_slot = 5, .tokens_in = 64, .tokens_out = 1, .streamed = true, .first_token_us = 1, .generation_us = 5};
+    struct sp_usage_count usage = {
+        .model_slot = 5, .tokens_in = 64, .tokens_out = 1, .streamed = true, .first_token_us = 1, .generation_us = 5};
     sp_count_usage(fixture->counters, 0, &usage);
     usage.tokens_out = 0;
     sp_count_usage(fixture->counters, 0, &usage);

@@ -228,12 +228,14 @@ static void a_key_is_revoked_by_the_id_in_the_path_now_or_with_what_it_has_open_
 
 static void a_key_is_not_revoked_by_anything_else(void **state) {
     struct fixture *fixture = *state;
-    static const char *const wrong_paths[] = {"/api/v1/keys/AbCd123/revoke",   "/api/v1/keys/AbCd12345/revoke", "/api/v1/keys/AbCd_234/revoke",
-                                              "/api/v1/keys/{id}/revoke",      "/api/v1/keys/AbCd1234/revok",   "/api/v1/keys/AbCd1234/revoke/",
-                                              "/api/v1/keys/AbC%641234/revoke", "/api/v1/keys//revoke",          "/api/v1/keys/../keys/revoke"};
+    static const char *const wrong_paths[] = {
+        "/api/v1/keys/AbCd123/revoke",    "/api/v1/keys/AbCd12345/revoke", "/api/v1/keys/AbCd_234/revoke",
+        "/api/v1/keys/{id}/revoke",       "/api/v1/keys/AbCd1234/revok",   "/api/v1/keys/AbCd1234/revoke/",
+        "/api/v1/keys/AbC%641234/revoke", "/api/v1/keys//revoke",          "/api/v1/keys/../keys/revoke"};
     for (size_t i = 0; i < SP_COUNT(wrong_paths); i++)
         assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "POST", wrong_paths[i], "{}", &answer), 404);
-    static const char *const wrong_bodies[] = {"{\"now\":1}", "{\"now\":\"true\"}", "{\"nwo\":true}", "{\"now\":true,\"x\":1}", "[]", "true", "now", "{"};
+    static const char *const wrong_bodies[] = {
+        "{\"now\":1}", "{\"now\":\"true\"}", "{\"nwo\":true}", "{\"now\":true,\"x\":1}", "[]", "true", "now", "{"};
     for (size_t i = 0; i < SP_COUNT(wrong_bodies); i++)
         assert_int_equal(ask(fixture, SP_ENDPOINT_ADMIN, "POST", "/api/v1/keys/AbCd1234/revoke", wrong_bodies[i], &answer), 400);
     assert_int_equal(ask(fixture, SP_ENDPOINT_METRICS, "POST", "/api/v1/keys/AbCd1234/revoke", "{}", &answer), 404);

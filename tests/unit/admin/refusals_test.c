@@ -97,8 +97,9 @@ static void the_latest_refusals_are_told_of_everybody_or_of_one_subject(void **s
     found = ask_json(fixture, "/api/v1/refusals?subject=nobody", 200);
     assert_int_equal(json_array_size(json_object_get(found, "refusals")), 0);
     json_decref(found);
-    static const char *const wrong[] = {"?limit=0", "?limit=101", "?limit=-1", "?limit=", "?limit", "?limit=1x", "?limit=18446744073709551616",
-                                        "?subject=", "?subject", "?subject=%00"};
+    static const char *const wrong[] = {
+        "?limit=0",  "?limit=101", "?limit=-1",   "?limit=", "?limit", "?limit=1x", "?limit=18446744073709551616",
+        "?subject=", "?subject",   "?subject=%00"};
     for (size_t i = 0; i < SP_COUNT(wrong); i++) {
         char path[64];
         snprintf(path, sizeof path, "/api/v1/refusals%s", wrong[i]);
@@ -108,8 +109,12 @@ static void the_latest_refusals_are_told_of_everybody_or_of_one_subject(void **s
 
 static void what_is_no_request_id_is_no_resource(void **state) {
     struct fixture *fixture = *state;
-    static const char *const paths[] = {"/api/v1/refusals/", "/api/v1/refusals/a%20b", "/api/v1/refusals/a/b", "/api/v1/refusals/a%2Fb",
-                                        "/api/v1/refusalsx", "/api/v1/refusal/x",
+    static const char *const paths[] = {"/api/v1/refusals/",
+                                        "/api/v1/refusals/a%20b",
+                                        "/api/v1/refusals/a/b",
+                                        "/api/v1/refusals/a%2Fb",
+                                        "/api/v1/refusalsx",
+                                        "/api/v1/refusal/x",
                                         "/api/v1/refusals/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"};
     add_refusal(fixture, 1000, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "alice");
     json_decref(ask_json(fixture, "/api/v1/refusals/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 200));
@@ -123,7 +128,8 @@ static void what_is_no_request_id_is_no_resource(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_refusal_is_told_with_everything_that_is_known_of_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(all_refusals_of_one_id_are_told_newest_first_and_of_an_unknown_one_how_far_they_go_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(all_refusals_of_one_id_are_told_newest_first_and_of_an_unknown_one_how_far_they_go_back, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(the_latest_refusals_are_told_of_everybody_or_of_one_subject, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_request_id_is_no_resource, set_up, tear_down),
     };

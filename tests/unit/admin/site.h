@@ -146,8 +146,8 @@ static inline size_t keep_header(char *bytes, size_t size, size_t n, void *owner
     return n;
 }
 
-static inline struct question begin(struct fixture *fixture, enum sp_endpoint_kind kind, const char *method, const char *path, const char *body,
-                             const char *header, struct answer *answer) {
+static inline struct question begin(struct fixture *fixture, enum sp_endpoint_kind kind, const char *method, const char *path,
+                                    const char *body, const char *header, struct answer *answer) {
     char url[256];
     *answer = (struct answer){0};
     struct question question = {.multi = curl_multi_init(), .easy = curl_easy_init(), .answer = answer};
@@ -189,7 +189,7 @@ static inline void end(struct question *question) {
 }
 
 static inline long ask(struct fixture *fixture, enum sp_endpoint_kind kind, const char *method, const char *path, const char *body,
-                struct answer *answer) {
+                       struct answer *answer) {
     struct question question = begin(fixture, kind, method, path, body, NULL, answer);
     while (turn(fixture, &question))
         ;
@@ -215,7 +215,8 @@ static inline void assert_outcome(const struct answer *from, bool ok, const char
 }
 
 static inline void add_refusal(struct fixture *fixture, uint64_t wall_ms, const char *id, const char *subject) {
-    struct sp_refused refused = {.wall_ms = wall_ms, .request_id = sp_span_text(id), .subject = sp_span_text(subject), .reason = SP_SPAN("role"), .status = 403};
+    struct sp_refused refused = {
+        .wall_ms = wall_ms, .request_id = sp_span_text(id), .subject = sp_span_text(subject), .reason = SP_SPAN("role"), .status = 403};
     sp_refusals_add(fixture->counters, 0, &refused);
 }
 

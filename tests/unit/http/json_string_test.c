@@ -56,6 +56,8 @@ static void half_a_surrogate_pair_is_refused(void **state) {
     assert_refused_anywhere(SP_SPAN("\\ud83d\\u0041"), 11, "surrogate");
     assert_refused_anywhere(SP_SPAN("\\ud83d\\ud83d"), 11, "surrogate");
     assert_refused_anywhere(SP_SPAN("\\ude00"), 5, "surrogate");
+    assert_refused_anywhere(SP_SPAN("\\uDE00"), 5, "surrogate");
+    assert_refused_anywhere(SP_SPAN("\\uD83D"), 6, "surrogate");
     assert_refused_anywhere(SP_SPAN("\\udfff\\ud800"), 5, "surrogate");
 }
 
@@ -168,6 +170,7 @@ static void quoted_text_reads_back_as_it_was(void **state) {
     len = sp_json_quote(wrong, quoted);
     assert_int_equal(len, 2 + 3 * wrong.len); /* U+FFFD for each byte */
     assert_true(len <= 6 * wrong.len + 2);
+    assert_int_equal(sp_json_quote(sp_span("\xe4\xb8\xad", 2), quoted), 2 + 3 * 2); /* what follows the span is not looked at */
 }
 
 int main(void) {

@@ -231,6 +231,130 @@ static void what_others_gave_back_first_is_not_given_twice(void **state) {
     assert_false(admits(world, bucket, 1));
 }
 
+/* ---- Settling ---- */
+
+static int64_t level(struct world *world, struct sp_local_bucket bucket) {
+    int64_t tokens;
+    assert_int_equal(sp_local_level(&world->store, bucket, world->now, &tokens), 0);
+    return tokens;
+}
+
+static void settle(struct world *world, struct sp_local_bucket bucket, int64_t delta) {
+    sp_local_settle(&world->store, bucket, world->now, delta);
+}
+
+static void what_was_reserved_and_not_used_is_there_again_at_once(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 10000, 60 * SP_MICRO, 10000);
+    assert_true(admits(world, bucket, 8000));
+    world->now += 6 * SP_MICRO; /* a thousand more meanwhile: a settlement is whole, whatever has accrued */
+    settle(world, bucket, 7500);
+    assert_int_equal(level(world, bucket), 10000);
+    assert_true(admits(world, bucket, 10000));
+    settle(world, bucket, 4000);
+    assert_int_equal(level(world, bucket), 4000);
+}
+
+static void a_refund_never_lifts_the_level_above_the_burst(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, HOUR_US, 10);
+    settle(world, bucket, 5);
+    assert_null(cell_of(world->segment, bucket));
+    assert_true(admits(world, bucket, 3));
+    settle(world, bucket, INT64_MAX);
+    assert_int_equal(level(world, bucket), 10);
+    assert_true(admits(world, bucket, 10));
+    assert_false(admits(world, bucket, 1));
+}
+
+static void more_than_was_reserved_becomes_debt_and_is_made_up_for_first(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, SP_MICRO, 10);
+    assert_true(admits(world, bucket, 10));
+    settle(world, bucket, -5);
+    assert_int_equal(level(world, bucket), -5);
+    assert_int_equal(remaining(world, bucket), 0);
+    assert_int_equal(take(world, bucket, 2).bucket.retry_us, 7 * SP_MICRO);
+    world->now += 7 * SP_MICRO - 1;
+    assert_false(admits(world, bucket, 2));
+    world->now += 1;
+    assert_true(admits(world, bucket, 2));
+    settle(world, bucket_named(0, 2), -3); /* of a bucket that nobody has looked at since it was full */
+    assert_int_equal(level(world, bucket_named(0, 2)), 7);
+}
+
+static void a_debt_is_bounded_and_passes(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, SP_MICRO, 10);
+    for (int i = 0; i < 5; i++)
+        settle(world, bucket, INT64_MIN);
+    assert_false(admits(world, bucket, 1));
+    world->now += SPAN_MAX / 4 / UNITS_PER_US + 11 * SP_MICRO;
+    assert_int_equal(level(world, bucket), 10);
+}
+
+static void a_debt_outlives_a_reload(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    publish(world, 0, 1, SP_MICRO, 10);
+    assert_true(admits(world, bucket, 10));
+    settle(world, bucket, -20);
+    publish(world, 0, 2, SP_MICRO, 15);
+    assert_int_equal(level(world, bucket), -20);
+    assert_int_equal(remaining(world, bucket), 0); /* it follows the new policy from the first look on */
+    world->now += 10 * SP_MICRO;
+    assert_int_equal(level(world, bucket), 0);
+}
+
+static void an_unpublished_limit_settles_nothing(void **state) {
+    struct world *world = *state;
+    settle(world, bucket_named(9, 1), -5);
+    settle(world, bucket_named(9, 1), 5);
+    int64_t tokens;
+    assert_int_equal(sp_local_level(&world->store, bucket_named(9, 1), world->now, &tokens), -ENOENT);
+}
+
+/* The pure bucket is the judge: reservations of thousands, settled in any order. */
+static void it_settles_exactly_as_the_pure_bucket(void **state) {
+    struct world *world = *state;
+    uint64_t seed = 21;
+    struct sp_local_bucket name = bucket_named(0, 1);
+    struct sp_bucket_policy policy = {.rate = {64, 6400}, .burst = 50000}; /* a token in 100 µs */
+    struct sp_bucket pure;
+    publish(world, 0, 600000, 60 * SP_MICRO, 50000);
+    sp_bucket_fill(&policy, world->now, &pure);
+    for (int i = 0; i < 5000; i++) {
+        world->now += dice_below(&seed, 200000);
+        uint64_t cost = 1 + dice_below(&seed, 8000);
+        bool admitted = sp_bucket_take(&policy, world->now, cost, &pure).admitted;
+        assert_int_equal(admits(world, name, cost), admitted);
+        if (!admitted)
+            continue;
+        world->now += dice_below(&seed, 100000);
+        int64_t delta = (int64_t)cost - (int64_t)dice_below(&seed, cost * 2);
+        settle(world, name, delta);
+        sp_bucket_settle(&policy, world->now, delta * (int64_t)SP_MICRO, &pure);
+        int64_t there = pure.level_micro >= 0 ? pure.level_micro / (int64_t)SP_MICRO : -((-pure.level_micro + (int64_t)SP_MICRO - 1) / (int64_t)SP_MICRO);
+        assert_in_range(level(world, name) + 1000000, there + 999999, there + 1000001);
+    }
+}
+
+static void tokens_and_requests_of_one_limit_have_buckets_of_their_own(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, HOUR_US, 1);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_TOKENS, 0, 1, &(struct sp_rate){1, HOUR_US}, 1000, world->now);
+    struct sp_local_bucket tokens = sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_TOKENS, 0, bucket_named(0, 1).key);
+    assert_true(admits(world, bucket_named(0, 1), 1));
+    assert_true(admits(world, tokens, 1000));
+    assert_false(admits(world, bucket_named(0, 1), 1));
+    struct sp_local_bucket again = sp_local_bucket_of_key(tokens.key);
+    assert_memory_equal(&again, &tokens, sizeof again);
+}
+
 /* ---- Reload ---- */
 
 static void growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit(void **state) {
@@ -330,7 +454,8 @@ static void an_unchanged_policy_costs_no_place_on_the_ring(void **state) {
 
 /* Subjects whose cells lie in one window. */
 static struct sp_local_bucket crowded(unsigned slot, uint64_t window, uint64_t subject) {
-    return sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, (subject + 1) << 32 | window << (ROW_BITS + 2));
+    uint64_t spread = sp_local_spread(sp_local_row(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot));
+    return sp_local_name(SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, ((subject + 1) << 32 | window << (ROW_BITS + 2)) ^ spread);
 }
 
 static void only_full_buckets_give_way(void **state) {
@@ -385,6 +510,20 @@ static void without_room_all_share_one_bucket_that_never_gives_more(void **state
     world->now += SP_MICRO;
     assert_true(admits(world, crowded(0, 5000, 201), 1));
     assert_false(admits(world, crowded(0, 5000, 201), 1));
+}
+
+/* What a bucket without a cell is charged goes to the one that all such share; what it would get back, nobody gets. */
+static void without_room_debts_are_charged_and_refunds_are_not_given(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, SP_MICRO, 4);
+    publish(world, 1, 1, HOUR_US, 1);
+    for (uint64_t i = 0; i < WINDOW; i++)
+        assert_true(admits(world, crowded(1, 77, i), 1));
+    assert_true(admits(world, crowded(0, 77, 100), 4));
+    settle(world, crowded(0, 77, 100), 4);
+    assert_false(admits(world, crowded(0, 77, 101), 1));
+    settle(world, crowded(0, 77, 100), -2);
+    assert_int_equal(take(world, crowded(0, 77, 101), 1).bucket.retry_us, 3 * SP_MICRO);
 }
 
 static void a_claim_left_by_a_killed_process_is_taken_over(void **state) {
@@ -561,6 +700,37 @@ static void a_killed_process_leaves_nothing_to_repair(void **state) {
     munmap(yard, sizeof *yard);
 }
 
+/* Reservations of all processes, settled while others take: nothing is lost between them. */
+static void four_processes_settle_to_what_was_used(void **state) {
+    struct world *world = *state;
+    uint64_t *used = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    pid_t pid[WORKERS];
+    assert_true(used != MAP_FAILED);
+    publish(world, 0, 1, 1000 * SP_MICRO, 400000);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pid[i] = fork();
+        assert_true(pid[i] >= 0);
+        if (pid[i] > 0)
+            continue;
+        uint64_t seed = i;
+        for (int n = 0; n < 20000; n++) {
+            struct sp_limit_answer answer;
+            struct sp_local_taken taken;
+            uint64_t cost = 1 + dice_below(&seed, 500), cost_at_last = n % 100 == 0 ? dice_below(&seed, 8) : 0;
+            if (sp_local_take(&world->store, bucket, world->now, cost, &answer, &taken) < 0 || !answer.bucket.admitted)
+                _exit(1);
+            sp_local_settle(&world->store, bucket, world->now, (int64_t)cost - (int64_t)cost_at_last);
+            __atomic_add_fetch(used, cost_at_last, __ATOMIC_SEQ_CST);
+        }
+        _exit(0);
+    }
+    for (unsigned i = 0; i < WORKERS; i++)
+        reap(pid[i]);
+    assert_int_equal(level(world, bucket), 400000 - (int64_t)*used);
+    munmap(used, 4096);
+}
+
 /* Workers are told to commit at slightly different times; one of them two generations in a row. */
 static void workers_that_configure_at_once_agree(void **state) {
     struct world *world = *state;
@@ -594,6 +764,14 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_the_bucket_has_forgotten_is_not_given_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_would_not_have_accrued_is_not_given_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_others_gave_back_first_is_not_given_twice, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_reserved_and_not_used_is_there_again_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refund_never_lifts_the_level_above_the_burst, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(more_than_was_reserved_becomes_debt_and_is_made_up_for_first, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_debt_is_bounded_and_passes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_debt_outlives_a_reload, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unpublished_limit_settles_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(it_settles_exactly_as_the_pure_bucket, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tokens_and_requests_of_one_limit_have_buckets_of_their_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(growth_gives_no_gift_and_shrinking_takes_only_what_does_not_fit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refused_client_accrues_at_the_new_rate_from_the_reload_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_older_generation_follows_the_policy_in_force, set_up, tear_down),
@@ -603,9 +781,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_unchanged_policy_costs_no_place_on_the_ring, set_up, tear_down),
         cmocka_unit_test_setup_teardown(only_full_buckets_give_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_room_all_share_one_bucket_that_never_gives_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_room_debts_are_charged_and_refunds_are_not_given, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_claim_left_by_a_killed_process_is_taken_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(remembering_sets_the_level_and_a_full_one_needs_no_cell, set_up, tear_down),
         cmocka_unit_test_setup_teardown(four_processes_together_admit_no_more_than_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(four_processes_settle_to_what_was_used, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_killed_process_leaves_nothing_to_repair, set_up, tear_down),
         cmocka_unit_test_setup_teardown(workers_that_configure_at_once_agree, set_up, tear_down),
     };

@@ -1,0 +1,480 @@
+/* Places of several gateways on one real Redis. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+
+#include "redis_server.h"
+#include "script.h"
+#include "slots_talk.h"
+
+#define DEADLINE_MS 5000 /* not what most of these tests are about */
+#define KEY         "test:first:{s=alice}:c"
+
+static struct redis_server redis;
+
+/* One worker of one gateway. */
+struct worker {
+    struct sp_loop *loop;
+    struct sp_redis_route *route;
+    struct sp_slots *slots;
+    struct sp_slots_segment *segment;
+    struct scene_config scene;
+};
+static struct worker one, two;
+
+struct place {
+    struct sp_place_ask ask;
+    struct sp_limit_facts facts;
+    int answers;
+    bool told, taken;
+};
+
+static void configure(struct worker *worker) {
+    sp_slots_configure(worker->slots, &worker->scene.config);
+    assert_int_equal(sp_redis_route_configure(worker->route, worker->scene.config.redis, NULL), 0);
+}
+
+static void worker_open(struct worker *worker, struct sp_slots_segment *segment, uint64_t gateway) {
+    const struct sp_hash_key key = {gateway, 8};
+    worker->segment = segment;
+    scene_config(&worker->scene, 1);
+    scene_redis(&worker->scene, redis.port, DEADLINE_MS);
+    worker->scene.config.loaded_wall_ms = 1000;
+    for (size_t i = 0; i < 4; i++)
+        worker->scene.limit[i].concurrency = 5;
+    worker->scene.limit[0].mode = SP_LIMIT_LEASED;
+    assert_int_equal(sp_loop_new(&worker->loop), 0);
+    assert_int_equal(sp_redis_route_new(worker->loop, &worker->route), 0);
+    assert_int_equal(sp_slots_new(worker->loop, segment, &key, worker->route, &worker->slots), 0);
+    configure(worker);
+}
+static void worker_close(struct worker *worker) {
+    sp_redis_route_free(worker->route);
+    sp_slots_free(worker->slots);
+    sp_loop_free(worker->loop);
+}
+static bool connected(const struct worker *worker) {
+    uint64_t connection;
+    return sp_redis_route_connected(worker->route, 0, &connection);
+}
+static struct sp_slots_segment *segment_of_slots(void) {
+    void *memory = mmap(NULL, sp_slots_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    return memory;
+}
+
+static int start(void **state) {
+    redis_start(&redis);
+    return 0;
+}
+static int stop(void **state) {
+    redis_kill(&redis);
+    return 0;
+}
+static int set_up(void **state) {
+    (void)redis_says(&redis, "FLUSHALL");
+    (void)redis_says(&redis, "CONFIG RESETSTAT");
+    worker_open(&one, segment_of_slots(), 1);
+    worker_open(&two, segment_of_slots(), 2);
+    UNTIL(&one, connected(&one));
+    UNTIL(&two, connected(&two));
+    return 0;
+}
+static int tear_down(void **state) {
+    munmap(one.segment, sp_slots_segment_size());
+    munmap(two.segment, sp_slots_segment_size());
+    worker_close(&one);
+    worker_close(&two);
+    return 0;
+}
+
+static void turn_both(void) {
+    (void)sp_loop_turn(one.loop, 1);
+    (void)sp_loop_turn(two.loop, 1);
+}
+#define UNTIL_BOTH(condition)                                                                                                              \
+    for (uint64_t until_ = sp_clock_us() + PATIENCE_MS * 1000; !(condition);) {                                                            \
+        assert_true(sp_clock_us() < until_);                                                                                               \
+        turn_both();                                                                                                                       \
+    }
+
+static void answered(struct sp_place_ask *ask, bool told, bool taken) {
+    struct place *place = SP_CONTAINER(ask, struct place, ask);
+    place->answers++;
+    place->told = told;
+    place->taken = taken;
+}
+
+static enum sp_place_verdict begin(struct worker *worker, size_t limit, const char *subject, uint64_t within_ms, struct place *place) {
+    *place = (struct place){.facts = {.subject = sp_span_text(subject)}};
+    place->ask = (struct sp_place_ask){.limit = &worker->scene.limit[limit],
+                                       .facts = &place->facts,
+                                       .due_us = sp_clock_us() + within_ms * 1000,
+                                       .answered = answered};
+    return sp_slots_take(worker->slots, &place->ask, false, 1);
+}
+
+/* Waits for the answer where there is one to come; AWAY: Redis did not say. */
+static enum sp_place_verdict take(struct worker *worker, size_t limit, const char *subject) {
+    struct place place;
+    enum sp_place_verdict verdict = begin(worker, limit, subject, DEADLINE_MS, &place);
+    if (verdict != SP_PLACE_PENDING)
+        return verdict;
+    assert_int_equal(place.answers, 0);
+    UNTIL_BOTH(place.answers > 0);
+    assert_int_equal(place.answers, 1);
+    return !place.told ? SP_PLACE_AWAY : place.taken ? SP_PLACE_TAKEN : SP_PLACE_REFUSED;
+}
+
+static uint64_t name_of(const struct worker *worker, size_t limit, const char *subject) {
+    const struct sp_limit_facts facts = {.subject = sp_span_text(subject)};
+    return sp_slots_name(worker->slots, &worker->scene.limit[limit], &facts);
+}
+static void give(struct worker *worker, size_t limit, const char *subject) {
+    sp_slots_give(worker->slots, name_of(worker, limit, subject));
+}
+static uint64_t used(const struct worker *worker, size_t limit, const char *subject) {
+    uint64_t n, had;
+    sp_slots_peek(worker->slots, name_of(worker, limit, subject), &n, &had);
+    return n;
+}
+static uint64_t had(const struct worker *worker, size_t limit, const char *subject) {
+    uint64_t n, places;
+    sp_slots_peek(worker->slots, name_of(worker, limit, subject), &n, &places);
+    return places;
+}
+
+static uint64_t commands(void) {
+    const char *calls = strstr(redis_says(&redis, "INFO commandstats"), "cmdstat_evalsha:calls=");
+    return calls ? strtoull(calls + strlen("cmdstat_evalsha:calls="), NULL, 10) : 0;
+}
+
+/* What Redis has written down for a gateway. */
+static bool field(const char *value, const struct worker *worker, uint64_t *ret_places, uint64_t *ret_expiry) {
+    char gateway[20];
+    (void)snprintf(gateway, sizeof gateway, " %.16s:", worker->slots->gateway);
+    const char *at = strstr(value, gateway);
+    return at && sscanf(at + strlen(gateway), "%" SCNu64 ":%" SCNu64, ret_places, ret_expiry) == 2;
+}
+static uint64_t told(const struct worker *worker) {
+    uint64_t places = 0, expiry;
+    (void)field(redis_says(&redis, "GET " KEY), worker, &places, &expiry);
+    return places;
+}
+static uint64_t expiry(const struct worker *worker) {
+    uint64_t places, at = 0;
+    (void)field(redis_says(&redis, "GET " KEY), worker, &places, &at);
+    return at;
+}
+static uint64_t redis_now_ms(void) {
+    redisReply *reply = redisCommand(redis.side, "TIME");
+    uint64_t ms = strtoull(reply->element[0]->str, NULL, 10) * 1000 + strtoull(reply->element[1]->str, NULL, 10) / 1000;
+    freeReplyObject(reply);
+    return ms;
+}
+static bool is_gone(void) { return strcmp(redis_says(&redis, "EXISTS " KEY), "0") == 0; }
+
+/* ---- Places ---- */
+
+static void gateways_share_the_places_of_a_subject(void **state) {
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(take(&two, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+    assert_int_equal(take(&two, 0, "bob"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&two, 1, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(told(&one), 3);
+    assert_int_equal(told(&two), 2);
+    give(&one, 0, "alice");
+    UNTIL_BOTH(take(&two, 0, "alice") == SP_PLACE_TAKEN);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+}
+
+static void a_key_lives_as_long_as_what_it_says_and_goes_when_nobody_has_a_place(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    long long ttl = strtoll(redis_says(&redis, "PTTL " KEY), NULL, 10);
+    assert_in_range(ttl, SP_PLACES_TTL_MS / 2, SP_PLACES_TTL_MS);
+    give(&one, 0, "alice");
+    UNTIL_BOTH(is_gone());
+    assert_int_equal(had(&one, 0, "alice"), 0);
+}
+
+static void a_busy_subject_costs_no_command_per_request(void **state) {
+    for (int i = 0; i < 2000; i++) {
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+        if (i % 100 == 0)
+            turn_both();
+        give(&one, 0, "alice");
+    }
+    assert_in_range(commands(), 1, 200);
+}
+
+static void strict_places_are_given_back_at_once(void **state) {
+    assert_int_equal(take(&one, 1, "alice"), SP_PLACE_TAKEN);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(take(&two, 1, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&two, 1, "alice"), SP_PLACE_REFUSED);
+    uint64_t before = commands();
+    give(&one, 1, "alice");
+    UNTIL_BOTH(commands() == before + 1);
+    assert_int_equal(had(&one, 1, "alice"), 0);
+}
+
+static void those_who_wait_share_a_command(void **state) {
+    struct place place[50];
+    unsigned taken = 0, answers = 0;
+    for (size_t i = 0; i < SP_COUNT(place); i++)
+        assert_int_equal(begin(&one, 0, "alice", DEADLINE_MS, &place[i]), SP_PLACE_PENDING);
+    UNTIL_BOTH(place[49].answers);
+    for (size_t i = 0; i < SP_COUNT(place); i++) {
+        assert_true(place[i].told);
+        answers += (unsigned)place[i].answers;
+        taken += place[i].taken;
+        assert_true(place[i].taken == (i < 5)); /* first come, first served */
+    }
+    assert_int_equal(answers, 50);
+    assert_int_equal(taken, 5);
+    assert_in_range(commands(), 1, 3);
+}
+
+static void who_hammers_costs_no_command_per_attempt(void **state) {
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    uint64_t before = commands();
+    for (int i = 0; i < 5000; i++)
+        assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+    assert_in_range(commands() - before, 1, 20);
+    /* A place of its own is taken at once all the same. */
+    give(&one, 0, "alice");
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+}
+
+static void who_leaves_while_waiting_takes_no_place(void **state) {
+    struct place place;
+    assert_int_equal(begin(&one, 0, "alice", DEADLINE_MS, &place), SP_PLACE_PENDING);
+    sp_slots_cancel(one.slots, &place.ask);
+    UNTIL_BOTH(commands() > 0);
+    UNTIL_BOTH(is_gone());
+    assert_int_equal(place.answers, 0);
+    assert_int_equal(used(&one, 0, "alice"), 0);
+}
+
+/* ---- Time ---- */
+
+static void put(const char *format, ...) {
+    char value[256];
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(value, sizeof value, format, list);
+    va_end(list);
+    redisReply *reply = redisCommand(redis.side, "SET %s %s", KEY, value);
+    assert_string_equal(reply->str, "OK");
+    freeReplyObject(reply);
+}
+
+static void a_gateway_that_is_not_heard_of_loses_its_places(void **state) {
+    put("5 1000 dead:5:%" PRIu64 ":1", redis_now_ms() + 300);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+    uint64_t until = sp_clock_us() + SP_PLACES_TTL_MS * 1000 / 2;
+    while (take(&one, 0, "alice") != SP_PLACE_TAKEN) {
+        assert_true(sp_clock_us() < until);
+        turn_both();
+    }
+    assert_null(strstr(redis_says(&redis, "GET " KEY), "dead"));
+}
+
+static void places_that_are_used_are_told_again_before_they_expire(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    uint64_t before = expiry(&one);
+    assert_true(before > 0);
+    UNTIL_BOTH(expiry(&one) > before);
+    assert_true(redis_now_ms() + SP_PLACES_TTL_MS / 2 < before + SP_PLACES_TTL_MS);
+    assert_int_equal(told(&one), 1);
+}
+
+static void who_was_silent_for_too_long_uses_no_place_that_others_have_now(void **state) {
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    put("5 1000 %.16s:5:%" PRIu64 ":1", two.slots->gateway, redis_now_ms() + SP_PLACES_TTL_MS);
+    give(&one, 0, "alice");
+    UNTIL_BOTH(told(&one) == 3 && had(&one, 0, "alice") == 0);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+    /* Nor do the others take more until it is done. */
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+    for (int i = 0; i < 3; i++)
+        give(&one, 0, "alice");
+    UNTIL_BOTH(told(&one) == 0);
+}
+
+static void an_expiry_from_before_the_clock_was_set_back_is_brought_nearer(void **state) {
+    put("5 1000 dead:4:%" PRIu64 ":1", redis_now_ms() + 3600 * 1000);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    const char *dead = strstr(redis_says(&redis, "GET " KEY), "dead:4:");
+    assert_non_null(dead);
+    assert_true(strtoull(dead + strlen("dead:4:"), NULL, 10) <= redis_now_ms() + SP_PLACES_TTL_MS);
+}
+
+static void a_value_that_is_not_ours_is_as_good_as_none(void **state) {
+    put("nonsense");
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    (void)redis_says(&redis, "DEL " KEY);
+    (void)redis_says(&redis, "LPUSH test:first:{s=bob}:c x");
+    assert_int_equal(take(&one, 0, "bob"), SP_PLACE_TAKEN);
+}
+
+static void a_call_that_comes_after_a_later_one_changes_nothing(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    char call[256];
+    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %.16s 1 0 5 5 1000 15000", sp_places_sha1, one.slots->gateway);
+    assert_string_equal(redis_says(&redis, call), "-1");
+    assert_int_equal(told(&one), 1);
+}
+
+/* ---- Policies ---- */
+
+static void the_newest_bound_is_in_force_for_all_gateways(void **state) {
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    two.scene.limit[0].concurrency = 4;
+    two.scene.config.loaded_wall_ms = 2000;
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED); /* its own bound is 5 */
+    one.scene.limit[0].concurrency = 7;
+    one.scene.config.loaded_wall_ms = 3000;
+    sp_slots_configure(one.slots, &one.scene.config);
+    UNTIL_BOTH(take(&one, 0, "alice") == SP_PLACE_TAKEN);
+}
+
+static void a_lowered_bound_admits_nobody_until_enough_are_gone(void **state) {
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    one.scene.limit[0].concurrency = 2;
+    one.scene.config.loaded_wall_ms = 2000;
+    give(&one, 0, "alice");
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+    UNTIL_BOTH(told(&one) == 4);
+    for (int i = 0; i < 3; i++)
+        give(&one, 0, "alice");
+    UNTIL_BOTH(take(&one, 0, "alice") == SP_PLACE_TAKEN);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+}
+
+/* ---- Redis away ---- */
+
+static void who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back(void **state) {
+    struct place place;
+    kill(redis.pid, SIGSTOP);
+    assert_int_equal(begin(&one, 0, "alice", 20, &place), SP_PLACE_PENDING);
+    UNTIL_BOTH(place.answers);
+    kill(redis.pid, SIGCONT);
+    assert_false(place.told);
+    UNTIL_BOTH(commands() > 0);
+    UNTIL_BOTH(is_gone());
+    UNTIL_BOTH(take(&one, 0, "alice") == SP_PLACE_TAKEN);
+}
+
+static void restart_redis(void) {
+    redisFree(redis.side);
+    kill(redis.pid, SIGKILL);
+    waitpid(redis.pid, NULL, 0);
+}
+
+static void what_runs_is_told_to_a_redis_that_comes_back_empty(void **state) {
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    restart_redis();
+    UNTIL_BOTH(!connected(&one) && !connected(&two));
+    struct place share;
+    assert_int_equal(begin(&one, 0, "bob", DEADLINE_MS, &share), SP_PLACE_AWAY);
+    assert_int_equal(sp_slots_take(one.slots, &share.ask, true, 2), SP_PLACE_TAKEN);
+    redis_spawn(&redis);
+    UNTIL_BOTH(told(&one) == 4);
+    UNTIL_BOTH(strstr(redis_says(&redis, "GET test:first:{s=bob}:c"), ":1:"));
+    UNTIL_BOTH(connected(&two));
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+}
+
+static void places_that_are_had_are_used_while_redis_is_away(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    restart_redis();
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    UNTIL_BOTH(!connected(&one));
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_AWAY);
+    give(&one, 0, "alice");
+    UNTIL_BOTH(had(&one, 0, "alice") == 0); /* but not kept for longer than they linger */
+    redis_spawn(&redis);
+}
+
+/* ---- Workers of one machine ---- */
+
+static void workers_of_a_machine_use_what_any_of_them_was_given(void **state) {
+    struct worker sibling;
+    worker_open(&sibling, one.segment, 1);
+    UNTIL(&sibling, connected(&sibling));
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    uint64_t before = commands();
+    assert_int_equal(take(&sibling, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(commands(), before);
+    give(&one, 0, "alice"); /* any of them gives it back */
+    assert_int_equal(used(&sibling, 0, "alice"), 0);
+    UNTIL_BOTH(is_gone());
+    worker_close(&sibling);
+}
+
+/* The one whose place it was to look after is killed: others go through the table. */
+static void what_a_killed_worker_had_is_given_back_by_its_siblings(void **state) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct worker sibling;
+        worker_open(&sibling, one.segment, 1);
+        UNTIL(&sibling, connected(&sibling));
+        struct place place;
+        while (begin(&sibling, 0, "alice", DEADLINE_MS, &place) == SP_PLACE_PENDING && !place.taken)
+            UNTIL(&sibling, place.answers);
+        give(&sibling, 0, "alice");
+        (void)raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(told(&one), 1);
+    assert_int_equal(had(&one, 0, "alice"), 1);
+    UNTIL_BOTH(is_gone());
+    assert_int_equal(had(&one, 0, "alice"), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(gateways_share_the_places_of_a_subject),
+        TEST(a_key_lives_as_long_as_what_it_says_and_goes_when_nobody_has_a_place),
+        TEST(a_busy_subject_costs_no_command_per_request),
+        TEST(strict_places_are_given_back_at_once),
+        TEST(those_who_wait_share_a_command),
+        TEST(who_hammers_costs_no_command_per_attempt),
+        TEST(who_leaves_while_waiting_takes_no_place),
+        TEST(a_gateway_that_is_not_heard_of_loses_its_places),
+        TEST(places_that_are_used_are_told_again_before_they_expire),
+        TEST(who_was_silent_for_too_long_uses_no_place_that_others_have_now),
+        TEST(an_expiry_from_before_the_clock_was_set_back_is_brought_nearer),
+        TEST(a_value_that_is_not_ours_is_as_good_as_none),
+        TEST(a_call_that_comes_after_a_later_one_changes_nothing),
+        TEST(the_newest_bound_is_in_force_for_all_gateways),
+        TEST(a_lowered_bound_admits_nobody_until_enough_are_gone),
+        TEST(who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back),
+        TEST(what_runs_is_told_to_a_redis_that_comes_back_empty),
+        TEST(places_that_are_had_are_used_while_redis_is_away),
+        TEST(workers_of_a_machine_use_what_any_of_them_was_given),
+        TEST(what_a_killed_worker_had_is_given_back_by_its_siblings),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
