@@ -232,7 +232,7 @@ struct sp_pool_config {
     unsigned outlier_failures;     /* 0: off */
     uint64_t outlier_eject_ms;
     unsigned retries;
-    unsigned queue_depth;          /* requests that may wait for a server, per worker; 0: none waits */
+    unsigned queue_depth;          /* requests that may wait for a server, over all workers; 0: none waits */
     uint64_t queue_timeout_ms;
     uint64_t connect_timeout_ms;
     unsigned connections;          /* at most, per server and worker */
@@ -303,6 +303,8 @@ struct sp_config {
     uint64_t generation;           /* counted by the supervisor, from 1 */
     uint64_t loaded_wall_ms;       /* Unix time at which this document was loaded: orders the policies of several gateways */
     const char *path;              /* of the file, for messages */
+    const char *outline;           /* the file as one JSON object with every default, for comparing; nothing secret is in it, of files that
+                                      are not a digest of their contents, and of header values a digest */
     const char *user;              /* NULL: not named */
     struct sp_listener_config *listeners;
     size_t n_listeners;

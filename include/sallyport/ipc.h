@@ -37,6 +37,8 @@ enum sp_message_type {
     SP_MSG_KEY_ANSWER,       /* control → worker: what there is has been sent; whether the issuer was asked, and when asking again has use */
     SP_MSG_INTROSPECT,       /* worker → control: what does this issuer say about this token? */
     SP_MSG_INTROSPECTION,    /* control → worker: that, or that it could not be asked */
+    SP_MSG_LEVELS_WANTED,    /* control → worker: what do the limits say of this subject? */
+    SP_MSG_LEVELS,           /* worker → control: that; nothing was taken */
     SP_MSG_COUNT
 };
 
@@ -95,6 +97,21 @@ struct sp_msg_key_answer { uint64_t id; uint32_t answered; uint32_t wait_ms; };
 struct sp_msg_introspect { uint64_t id, issuer; };                                  /* then the token */
 #define SP_INTROSPECT_TOKEN_MAX 8192
 struct sp_msg_introspection { uint64_t id; uint32_t answered; uint32_t reserved; }; /* then, where answered, JSON (RFC 7662 §2.2) */
+
+/* Whom limits count: bits of enum sp_limit_by say what is given. Then, at the end of the message, the texts, each as long as len says:
+ * subject, tenant, key, model, route. */
+enum { SP_FACT_SUBJECT, SP_FACT_TENANT, SP_FACT_KEY, SP_FACT_MODEL, SP_FACT_ROUTE, SP_FACT_TEXTS };
+#define SP_FACT_MAX 1024 /* bytes of one text */
+struct sp_msg_facts { uint32_t given, reserved; uint8_t address[16]; uint16_t len[8]; }; /* the first SP_FACT_TEXTS of len; else zero */
+/* subject: an account as limits know it ("key:NAME", "jwt:ISSUER SUBJECT", "cert:SUBJECT"), or a name as the access log has it. */
+struct sp_msg_levels_wanted { uint64_t id; struct sp_msg_facts facts; };
+enum sp_levels_verdict { SP_LEVELS_TOLD, SP_LEVELS_AMBIGUOUS, SP_LEVELS_BUSY, SP_LEVELS_VERDICTS };
+/* facts: as the worker completed them, the subject as an account. Then count of: */
+struct sp_msg_levels { uint64_t id; uint32_t count, verdict; struct sp_msg_facts facts; };
+struct sp_msg_level_bucket { int64_t level; uint64_t burst, full_after_ms, leased, refused_ms; }; /* burst 0: nothing is known of it */
+enum { SP_LEVEL_SHARED = 1, SP_LEVEL_DEGRADED = 2 }; /* Redis was asked; it did not say, and this is what this machine knows */
+struct sp_msg_level { uint32_t limit_slot, flags; struct sp_msg_level_bucket bucket[2]; uint64_t places_used, places_had; };
+#define SP_LEVELS_MAX 64
 
 struct sp_channel;
 struct sp_channel_events {

@@ -158,6 +158,10 @@ struct sp_limiter_state {
 };
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret);
 
+/* Whether a bucket (requests or tokens) of this limit is leased where there is a Redis: mode leased, and a burst that leasing fits. Else each
+ * decision asks. */
+bool sp_limit_leasable(const struct sp_limit_config *limit, enum sp_limit_kind kind) SP_MUST_USE;
+
 /* What this machine's memory says of one limit and subject, nothing being taken; for `ctl limits`. */
 struct sp_limit_level {
     bool present;        /* it has a bucket here, else it is full, or only Redis knows */

@@ -140,7 +140,16 @@ static void tell_what(json_t *refusal) {
     puts(begun ? "" : "nothing was understood of it");
 }
 
-static void put_seconds(json_int_t ms) { printf("%lld.%lld s", (long long)ms / 1000, (long long)ms % 1000 / 100); }
+/* Rounded up: whoever waits so long does not wait in vain. */
+static void put_duration(json_int_t ms) {
+    long long tenths = ((long long)ms + 99) / 100, seconds = (tenths + 9) / 10, minutes = (seconds + 59) / 60;
+    if (tenths < 600)
+        printf("%lld.%lld s", tenths / 10, tenths % 10);
+    else if (seconds < 3600)
+        printf("%lld min %lld s", seconds / 60, seconds % 60);
+    else
+        printf("%lld h %lld min", minutes / 60, minutes % 60);
+}
 
 static const struct kind *kind_of(const char *name) {
     for (size_t i = 0; name && i < SP_COUNT(kinds); i++)
@@ -166,7 +175,7 @@ static void tell_limit(json_t *limit, bool shadow) {
         printf(": %lld asked for, %lld left, %lld at most", (long long)asked, (long long)number_of(limit, "remaining"), (long long)most);
     if (!shadow && asked <= most && wait_ms > 0) {
         fputs("; it would have fit after ", stdout);
-        put_seconds(wait_ms);
+        put_duration(wait_ms);
     }
     puts(".");
 }

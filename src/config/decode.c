@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "outline.h"
+
 #define DOCUMENT_BYTES_MAX ((size_t)256 << 20)
 
 struct snapshot {
@@ -102,6 +104,8 @@ static int decode_root(const json_t *root, struct sp_config **ret) {
     snapshot->config.refs = 1;
     struct sp_decoding decoding = {.vault = &snapshot->vault, .root = root, .config = &snapshot->config};
     int failed = sp_record_decode(&decoding, &sp_config_record, root, &snapshot->config);
+    if (!failed)
+        failed = sp_outline(root, &snapshot->vault, &snapshot->config.outline);
     if (failed) {
         sp_config_unref(&snapshot->config);
         return failed;

@@ -312,7 +312,7 @@ static const struct sp_record outlier = RECORD(outlier_fields, struct sp_pool_co
 
 static const struct sp_field queue_fields[] = {
     {"depth", SP_KIND_NUMBER, 0, "256", AT(struct sp_pool_config, queue_depth), .min = 1, .max = 100000,
-     .about = "requests that may wait, per worker"},
+     .about = "requests that may wait, over all workers"},
     {"timeout", SP_KIND_DURATION, 0, "10s", AT(struct sp_pool_config, queue_timeout_ms), .min = 10, .max = 60 * MINUTE_MS,
      .about = "how long one waits"},
 };

@@ -25,7 +25,7 @@ static void count_usage(const struct sp_exchange *x, uint64_t total_us, int64_t 
         return;
     const struct sp_usage_count usage = {
         .model_slot = x->model ? x->model->slot : SP_SLOT_NONE,
-        .key_id = x->principal->key_id,
+        .key_id = x->principal->kind == SP_CREDENTIAL_API_KEY ? x->principal->key_id : SP_SPAN(""),
         .tenant = x->principal->tenant,
         .tokens_in = x->tokens_in,
         .tokens_out = x->tokens_out,

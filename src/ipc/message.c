@@ -11,7 +11,8 @@
 #define REVOKED_KEYS \
     sizeof(struct sp_msg_revoked) + sizeof(struct sp_msg_revoked_key), \
         sizeof(struct sp_msg_revoked) + SP_REVOKED_MAX * sizeof(struct sp_msg_revoked_key)
-#define NOTHING 0, 0
+#define FACTS_MAX SP_FACT_TEXTS *SP_FACT_MAX
+#define NOTHING   0, 0
 
 const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
     {SP_MSG_START, "start", S, W | C, ONLY(struct sp_msg_start), SP_SEGMENT_COUNT, SP_SEGMENT_COUNT},
@@ -41,6 +42,9 @@ const struct sp_message_rule sp_message_rules[SP_MSG_COUNT] = {
     {SP_MSG_KEY_ANSWER, "key answer", C, W, ONLY(struct sp_msg_key_answer), 0, 0},
     {SP_MSG_INTROSPECT, "introspect", W, C, sizeof(struct sp_msg_introspect), sizeof(struct sp_msg_introspect) + SP_INTROSPECT_TOKEN_MAX, 0, 0},
     {SP_MSG_INTROSPECTION, "introspection", C, W, sizeof(struct sp_msg_introspection), SP_MESSAGE_MAX - sizeof(struct sp_frame_header), 0, 0},
+    {SP_MSG_LEVELS_WANTED, "levels wanted", C, W, sizeof(struct sp_msg_levels_wanted), sizeof(struct sp_msg_levels_wanted) + FACTS_MAX, 0, 0},
+    {SP_MSG_LEVELS, "levels", W, C, sizeof(struct sp_msg_levels),
+     sizeof(struct sp_msg_levels) + SP_LEVELS_MAX * sizeof(struct sp_msg_level) + FACTS_MAX, 0, 0},
 };
 
 /* The structs travel as they lie in memory: padding would carry bytes nobody wrote. */
@@ -54,6 +58,8 @@ _Static_assert(sizeof(struct sp_msg_admin_request) == 24, "admin request has no 
 _Static_assert(sizeof(struct sp_msg_admin_answer) == 16, "admin answer has no padding");
 _Static_assert(sizeof(struct sp_msg_key_answer) == 16, "key answer has no padding");
 _Static_assert(sizeof(struct sp_msg_introspection) == 16, "introspection has no padding");
+_Static_assert(sizeof(struct sp_msg_facts) == 40 && sizeof(struct sp_msg_levels_wanted) == 48, "facts have no padding");
+_Static_assert(sizeof(struct sp_msg_levels) == 56 && sizeof(struct sp_msg_level) == 104, "levels have no padding");
 _Static_assert(sizeof(struct sp_msg_status) == 16, "status has no padding");
 _Static_assert(sizeof(struct sp_msg_process) == 24, "process has no padding");
 

@@ -15,10 +15,26 @@ static struct sp_cell *cell_at(const struct lease_window *window, uint64_t i) {
     return &window->segment->cells[(window->first + i) & (LEASE_CELLS - 1)];
 }
 
+/* The smallest gives way to what is larger: what is left of grants, too little for any cost, must not hide those that have enough. */
+static bool make_way(struct lease_window *window, uint64_t amount) {
+    unsigned least = 0;
+    for (unsigned i = 1; i < window->n_grants; i++)
+        if (lease_amount(window->grant[i].was) < lease_amount(window->grant[least].was))
+            least = i;
+    if (lease_amount(window->grant[least].was) >= amount)
+        return false;
+    window->n_grants--;
+    for (unsigned i = least; i < window->n_grants; i++)
+        window->grant[i] = window->grant[i + 1];
+    return true;
+}
+
 static void add_in_order(struct lease_window *window, struct sp_cell *cell, struct sp_cell was) {
-    unsigned at = window->n_grants;
-    if (lease_until(was) <= window->now || at == LEASE_GRANTS_MAX)
+    if (lease_until(was) <= window->now)
         return;
+    if (window->n_grants == LEASE_GRANTS_MAX && !make_way(window, lease_amount(was)))
+        return;
+    unsigned at = window->n_grants;
     for (; at > 0 && lease_until(window->grant[at - 1].was) > lease_until(was); at--)
         window->grant[at] = window->grant[at - 1];
     window->grant[at] = (struct lease_seen){.cell = cell, .was = was};
@@ -57,12 +73,16 @@ static struct sp_cell compose(const struct lease_window *window, enum lease_sort
                             .word = low << LEASE_AMOUNT_BITS | sp_min(amount, LEASE_AMOUNT_MAX)};
 }
 
-/* Into a cell that is empty or whose time is over. */
+static bool is_free(const struct lease_window *window, struct sp_cell was) { return was.key == 0 || lease_until(was) <= window->now; }
+static bool is_spent(struct sp_cell was) { return (was.key >> LEASE_SORT_SHIFT & 7) == LEASE_GRANT && lease_amount(was) == 0; }
+
+/* Into a cell that is empty or whose time is over; else into one that has nothing left to give. */
 static struct sp_cell *put_anywhere(struct lease_window *window, struct sp_cell mine) {
-    for (uint64_t i = 0; i < LEASE_WINDOW; i++) {
-        struct sp_cell *cell = cell_at(window, i);
+    for (uint64_t i = 0; i < 2 * LEASE_WINDOW; i++) {
+        struct sp_cell *cell = cell_at(window, i % LEASE_WINDOW);
         struct sp_cell was = {.key = sp_cell_key(cell), .word = sp_cell_word(cell)};
-        if ((was.key == 0 || lease_until(was) <= window->now) && sp_cell_swap(cell, was, mine))
+        bool fits = is_free(window, was) || (i >= LEASE_WINDOW && is_spent(was));
+        if (fits && sp_cell_swap(cell, was, mine))
             return cell;
     }
     return NULL;
@@ -81,8 +101,21 @@ bool lease_put(struct lease_window *window, enum lease_sort sort, uint64_t until
     return seen->cell != NULL;
 }
 
+/* Where there is no room, what is left of an older grant is lost, if that is less. */
 bool lease_add_grant(struct lease_window *window, uint64_t until, uint64_t amount) {
-    return put_anywhere(window, compose(window, LEASE_GRANT, until, amount)) != NULL;
+    struct sp_cell mine = compose(window, LEASE_GRANT, until, amount), least = mine, *cell = NULL;
+    if (put_anywhere(window, mine))
+        return true;
+    for (uint64_t i = 0; i < LEASE_WINDOW; i++) {
+        struct sp_cell *at = cell_at(window, i);
+        struct sp_cell was = {.key = sp_cell_key(at), .word = sp_cell_word(at)};
+        bool ours = (was.key & LEASE_NAME_MASK) == window->name && (was.key >> LEASE_SORT_SHIFT & 7) == LEASE_GRANT;
+        if (ours && lease_amount(was) < lease_amount(least)) {
+            least = was;
+            cell = at;
+        }
+    }
+    return cell && sp_cell_swap(cell, least, mine);
 }
 
 bool lease_change_grant(struct lease_seen *grant, uint64_t amount) {

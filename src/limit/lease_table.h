@@ -1,6 +1,7 @@
 /* The table in which leases live. Cells of 16 bytes, each of its own: whose it is and of which sort, until when it holds, and a number. A cell
- * whose time is over is as good as an empty one and may be taken by anybody. All cells of one name lie in one window, each sort at most once
- * but grants; where two processes made the same cell at the same moment, the first in the window counts (a second grant is simply another).
+ * whose time is over is as good as an empty one and may be taken by anybody; so may a spent grant where there is no other. All cells of one
+ * name lie in one window, each sort at most once but grants; where two processes made the same cell at the same moment, the first in the
+ * window counts (a second grant is simply another).
  *
  *     key   hash 46 | until, upper 8 bits | sort 3 | row 7        the other 11 bits of the hash are where the window begins
  *     word  until, lower 36 bits | amount 28

@@ -190,14 +190,18 @@ static void slots_told(struct sp_redis_command *command, const struct sp_resp_re
 
 /* ---- Asking ---- */
 
-/* One after the other, so that none rules alone. */
+/* One after the other, so that none rules alone; owners first: what owns nothing may have left the cluster and not know. */
 static struct sp_redis *someone_connected(struct sp_redis_cluster *cluster) {
+    struct sp_redis *other = NULL;
     for (size_t i = 0; i < cluster->n_members; i++) {
         struct sp_redis *redis = cluster->member[cluster->next++ % cluster->n_members].redis;
-        if (sp_redis_connected(redis))
+        if (!sp_redis_connected(redis))
+            continue;
+        if (is_owner(cluster, redis))
             return redis;
+        other = redis;
     }
-    return NULL;
+    return other;
 }
 
 static void ask(struct sp_redis_cluster *cluster) {

@@ -157,6 +157,9 @@ void sp_slots_give(struct sp_slots *slots, uint64_t name) {
     } while (!sp_slots_change(&seen, (struct sp_slots_word){seen.word.used - 1, seen.word.had, seen.word.ticket}));
     if (!sp_slots_with_redis(slots))
         return;
+    struct sp_slots_note *note = sp_slots_note(&seen);
+    if (sp_slots_load(&note->refused))
+        sp_slots_store(&note->refused, 0); /* there is one more than when Redis refused */
     sp_slots_wake(slots);
     sp_slots_consider(slots, &seen);
 }

@@ -8,7 +8,12 @@ from redis.retry import Retry
 
 from harness import SLOWER, free_port, put_down, wait_until
 
-SLOTS = 16384
+running = []  # whatever became of who started them: stop_all()
+
+
+def stop_all():
+    while running:
+        running[-1].kill()
 
 
 class Server:
@@ -28,6 +33,7 @@ class Server:
     def start(self):
         self.process = subprocess.Popen(["redis-server", os.path.join(self.directory, "redis.conf"), *(["--sentinel"] if self.sentinel else [])],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running.append(self)
         # Sentinels close the connections of whom they give another role.
         self.api = redis.Redis(retry=Retry(NoBackoff(), 3), retry_on_error=[redis.exceptions.ConnectionError], **self.connection)
         wait_until(self._answers, 10, "redis-server answers")
@@ -44,6 +50,7 @@ class Server:
 
     def kill(self):
         if self.process:
+            running.remove(self)
             put_down(self.process)
             self.process = None
 
@@ -63,7 +70,6 @@ class Cluster:
         self.make = lambda: Server(directory, [*STORE, "cluster-enabled yes", f"cluster-port {free_port()}", "cluster-node-timeout 2000",
                                                "cluster-require-full-coverage no", *lines], **connection)
         self.nodes = [self.make() for _ in range(3)]
-        self.replicas = []
         secure = ["--tls", "--cacert", connection["ssl_ca_certs"]] if connection.get("ssl") else []
         made = subprocess.run(["redis-cli", *secure, "--cluster", "create", *[node.address for node in self.nodes], "--cluster-yes"],
                               capture_output=True, text=True, timeout=60 * SLOWER)
@@ -111,17 +117,12 @@ class Cluster:
     def replicate(self, index):
         """A replica of that node, ready to take its place."""
         replica, master = self.make(), self.nodes[index]
-        self.replicas.append(replica)
         added = subprocess.run(["redis-cli", "--cluster", "add-node", replica.address, master.address, "--cluster-slave",
                                 "--cluster-master-id", self.ids[index]], capture_output=True, text=True, timeout=60 * SLOWER)
         assert added.returncode == 0, added.stdout + added.stderr
         wait_until(lambda: replica.api.info("replication").get("master_link_status") == "up", 20, "the replica has what its master has")
         wait_until(lambda: all(b"cluster_known_nodes:4" in node.ask("CLUSTER", "INFO") for node in self.nodes), 20, "all know it")
         return replica
-
-    def stop(self):
-        for node in (*self.nodes, *self.replicas):
-            node.kill()
 
 
 class Watched:
@@ -143,7 +144,3 @@ class Watched:
     @property
     def settings(self):
         return {"sentinel": {"master": "limits", "nodes": [sentinel.address for sentinel in self.sentinels]}}
-
-    def stop(self):
-        for server in (*self.sentinels, self.replica, self.master):
-            server.kill()

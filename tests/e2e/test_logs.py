@@ -7,8 +7,8 @@ import signal
 import backend as behave
 from harness import CHAT, wait_until
 
-FIELDS = {"time", "request_id", "client", "protocol", "tls", "route", "model", "subject", "tenant", "key_id", "status", "reason", "limit", "pool",
-          "server", "bytes_in", "bytes_out", "tokens_in", "tokens_out", "first_byte_ms", "total_ms", "retries", "degraded"}
+FIELDS = {"time", "request_id", "client", "protocol", "tls", "route", "model", "subject", "tenant", "key_id", "status", "reason", "limit", "limit_kind", "pool",
+          "server", "bytes_in", "bytes_out", "tokens_in", "tokens_out", "usage", "first_byte_ms", "total_ms", "retries", "degraded"}
 
 
 def test_a_line_tells_what_happened(gateway, client, backend, keys):

@@ -1,10 +1,11 @@
 """Limits shared through a real redis-server, while it lives, dies, hangs and comes back."""
+import os
 import signal
 import threading
 import time
 
 import pytest
-from harness import join, wait_until
+from harness import CHAT, ROOT, join, wait_until
 from test_limits import limited
 
 
@@ -153,3 +154,30 @@ def test_a_reload_does_not_refill_shared_buckets(start, redis_server, key):
     gateway.config["limits"]["per-caller"]["request_burst"] = 5
     assert gateway.reload().returncode == 0
     assert codes(ask(gateway, key, 1)) == [429]
+
+
+def test_the_user_that_the_documentation_names_is_enough_and_no_command_of_it_is_for_nothing(start, redis_server, key):
+    """doc/limits.md has a line to copy; with it every kind of limit works, and Redis denies nothing."""
+    with open(os.path.join(ROOT, "doc", "limits.md")) as page:
+        [line] = [line.strip() for line in page if line.strip().startswith("ACL SETUSER")]
+    words = line.replace(">PASSWORD", ">secret").split()
+    redis_server.api.execute_command(*words)
+    redis_server.api.execute_command("ACL", "LOG", "RESET")
+    backend = start.backend()
+
+    def change(config):
+        secret = start.directories[-1] / "redis.password"
+        secret.write_text("secret")
+        secret.chmod(0o600)
+        config["redis"] = {"url": redis_server.url + "/1", "username": words[2], "password_file": "redis.password", "deadline": "500ms"}
+        config["limits"] = {"all": {"by": ["subject"], "requests": "1000/s", "request_burst": 1000, "tokens": "1000/h", "token_burst": 100000, "concurrency": 5}}
+        config["models"] = {"m": {"pool": "main"}}
+        config["routes"][0].update({"models": "body", "limits": ["all"]})
+    gateway = start.gateway(backend, change=change)
+    wait_until(lambda: gateway.metric("sallyport_redis_up") == 1, 5, "Redis is up")
+    with gateway.client() as client:
+        for _ in range(50):
+            response = client.request("POST", "/v1/chat/completions", body={**CHAT, "model": "m"}, key=key)
+            assert response.status == 200 and not response.header("x-sallyport-degraded")
+    assert redis_server.api.execute_command("ACL", "LOG") == []
+    assert redis_server.api.execute_command("CLIENT", "LIST").decode().count(f"user={words[2]}") >= 1

@@ -1,24 +1,19 @@
 """Limits in Redis as it is run: a cluster whose slots move and whose nodes die, a master that sentinels replace."""
+import signal
 import threading
 
 import pytest
 from harness import join, wait_until
 from pki import Authority
-from redis_nodes import Cluster, Watched
+from redis_nodes import Cluster, Watched, stop_all
 from test_limits import limited
 
 
 @pytest.fixture
 def topology(tmp_path):
     """Makes a Cluster or a Watched, and takes it down."""
-    made = []
-
-    def make(kind, *lines, **connection):
-        made.append(kind(tmp_path, *lines, **connection))
-        return made[-1]
-    yield make
-    for servers in made:
-        servers.stop()
+    yield lambda kind, *lines, **connection: kind(tmp_path, *lines, **connection)
+    stop_all()
 
 
 def gateway_for(start, settings, *backends, deadline="1s", **limit):
@@ -122,7 +117,8 @@ def test_a_slot_that_moves_loses_no_request_and_admits_not_one_too_many(start, i
     assert {status for _, status, _ in answers} == {200, 429}
 
 
-def test_a_node_that_is_killed_degrades_its_slots_only(start, issuer, topology):
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_node_that_is_away_degrades_its_slots_only(start, issuer, topology, how):
     cluster = topology(Cluster)
     gateway = gateway_for(start, cluster.settings, deadline="200ms", requests="1000/s", burst=1000, on_outage="open")
     tokens = tokens_of(issuer, *NAMES)
@@ -131,12 +127,13 @@ def test_a_node_that_is_killed_degrades_its_slots_only(start, issuer, topology):
         homes = {name: cluster.find(name)[0] for name in NAMES}
         gone = homes[NAMES[0]]
         assert set(homes.values()) != {gone}
-        cluster.nodes[gone].kill()
+        cluster.nodes[gone].kill() if how == "killed" else cluster.nodes[gone].process.send_signal(signal.SIGSTOP)
+        assert {status for status, _ in (ask(client, tokens[NAMES[0]]) for _ in range(5))} == {200}
         wait_until(lambda: gateway.metric("sallyport_redis_up") == 0, 10, "the metric tells")
         for _ in range(20):
             for name, token in tokens.items():
                 assert ask(client, token) == (200, "limits" if homes[name] == gone else None), name
-        cluster.nodes[gone].start()
+        cluster.nodes[gone].start() if how == "killed" else cluster.nodes[gone].process.send_signal(signal.SIGCONT)
         wait_until(lambda: ask(client, tokens[NAMES[0]]) == (200, None), 15, "its slots are shared again")
     redis_up(gateway)
 

@@ -2,7 +2,8 @@
 import json
 import os
 
-from harness import CHAT, command, wait_until
+import backend as behave
+from harness import CHAT, command, free_port, wait_until
 from test_limits import limited
 
 
@@ -59,7 +60,7 @@ def test_a_limit_with_its_numbers(gateway, client, backend, keys):
     response = client.request("GET", "/limited/x", key=keys["second"])
     assert response.status == 429
     said = told(gateway, response)
-    assert "'per-caller' on requests: 1 asked for, 0 left, 3 at most" in said and "it would have fit after" in said
+    assert "'per-caller' on requests: 1 asked for, 0 left, 3 at most" in said and "it would have fit after 1 h 0 min." in said
     assert "`request_burst`" in said and "second" in said
     [refusal] = found(gateway, response.header("x-request-id"))
     assert refusal["status"] == 429 and refusal["degraded"] is False and refusal["shadow"] is False
@@ -122,6 +123,49 @@ def test_wrong_usage_and_help():
     absent = command("why", "x", "--socket", "/nonexistent/admin.sock")
     assert absent.returncode == 1 and "is it running" in absent.stderr
     assert "why" in command("--help").stdout
+
+
+def test_places_that_are_taken(start, key):
+    def change(config):
+        config["limits"] = {"at-once": {"by": ["subject"], "concurrency": 1}}
+        config["routes"][0]["limits"] = ["at-once"]
+    stream = behave.Held()
+    backend = start.backend()
+    backend.on("/v1/stream", stream)
+    gateway = start.gateway(backend, change=change)
+    with gateway.client() as first, gateway.client() as second:
+        first.send_request("GET", "/v1/stream", key=key)
+        first.read_head()
+        response = second.request("GET", "/v1/models", key=key)
+        assert response.status == 429
+        said = told(gateway, response)
+        assert "'at-once' on concurrency: all 1 places were taken" in said and "`concurrency` of the limit" in said
+        [refusal] = found(gateway, response.header("x-request-id"))
+        assert refusal["limit"]["kind"] == "concurrency" and refusal["limit"]["most"] == 1
+        stream.put(None)
+
+
+def test_a_decision_without_redis_says_so(start, key):
+    def change(config):
+        config["redis"] = {"url": f"redis://127.0.0.1:{free_port()}"}
+        config["limits"] = {"per-caller": limited("1/h", 5, on_outage="closed")}
+        config["routes"][0]["limits"] = ["per-caller"]
+    gateway = start.gateway(change=change)
+    response = gateway.ask("GET", "/v1/models", key=key)
+    assert response.status == 429
+    said = told(gateway, response)
+    assert "'per-caller'" in said and "Redis was away" in said and "`on_outage`" in said
+    [refusal] = found(gateway, response.header("x-request-id"))
+    assert refusal["degraded"] is True
+
+
+def test_a_backend_that_is_away(start, key):
+    def change(config):
+        config["pools"]["main"]["servers"] = [{"url": f"http://127.0.0.1:{free_port()}"}]
+    gateway = start.gateway(change=change)
+    response = gateway.ask("GET", "/v1/models", key=key)
+    assert response.status in (502, 503)
+    assert "sallyport ctl backends" in told(gateway, response)
 
 
 def test_a_shadow_limit_is_told_as_one(start, key):

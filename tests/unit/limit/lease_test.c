@@ -171,6 +171,26 @@ static void what_is_given_back_returns_to_its_grant_or_to_none(void **state) {
     assert_int_equal(alive(world, 1), 3);
 }
 
+static void grants_that_are_spent_make_way_for_others(void **state) {
+    struct world *world = *state;
+    for (uint64_t i = 0; i < 3 * 16; i++) { /* more than there are cells */
+        world->now += 1000;
+        deposit(world, 3, world->now);
+        assert_int_equal(take(world, 3).verdict, SP_LEASE_GIVEN);
+    }
+    deposit(world, 4, world->now);
+    assert_int_equal(alive(world, 1), 4);
+}
+
+static void what_is_left_of_grants_hides_none_that_has_enough(void **state) {
+    struct world *world = *state;
+    for (uint64_t i = 0; i < 3 * LEASE_WINDOW; i++) {
+        world->now += 500;
+        deposit(world, 1003, world->now);
+        assert_int_equal(take(world, 1000).verdict, SP_LEASE_GIVEN);
+    }
+}
+
 static void subjects_limits_and_kinds_have_leases_of_their_own(void **state) {
     struct world *world = *state;
     deposit(world, 2, world->now);
@@ -218,6 +238,17 @@ static void without_room_a_lease_is_lost_and_nothing_else(void **state) {
     world->now += 40 * T_US; /* everything is over: there is room */
     sp_lease_deposit(&world->leases, sp_lease_name(3, SP_LIMIT_REQUESTS, 99 << 20 | 77), 10, 10, world->now, 0);
     assert_int_equal(take_of(world, sp_lease_name(3, SP_LIMIT_REQUESTS, 99 << 20 | 77), 10).verdict, SP_LEASE_GIVEN);
+}
+
+/* What was used up is in nobody's way, however many leases there were. */
+static void many_small_leases_one_after_the_other_are_all_used(void **state) {
+    struct world *world = *state;
+    for (int i = 0; i < 1000; i++, world->now += 100) {
+        deposit(world, 3, world->now);
+        assert_int_equal(take(world, 1).verdict, SP_LEASE_GIVEN);
+        assert_int_equal(take(world, 2).verdict, SP_LEASE_GIVEN);
+        assert_int_equal(alive(world, 1), 0);
+    }
 }
 
 /* ---- Refusals ---- */
@@ -535,10 +566,13 @@ int main(void) {
         TEST(the_grant_that_dies_first_is_used_first),
         TEST(a_cost_comes_out_of_one_grant),
         TEST(what_is_given_back_returns_to_its_grant_or_to_none),
+        TEST(grants_that_are_spent_make_way_for_others),
+        TEST(what_is_left_of_grants_hides_none_that_has_enough),
         TEST(subjects_limits_and_kinds_have_leases_of_their_own),
         TEST(after_a_reload_what_was_leased_is_nobodys),
         TEST(a_grant_from_long_ago_is_never_taken_for_a_new_one),
         TEST(without_room_a_lease_is_lost_and_nothing_else),
+        TEST(many_small_leases_one_after_the_other_are_all_used),
         TEST(a_refused_subject_is_refused_until_the_instant_redis_named),
         TEST(who_waits_as_long_as_told_is_not_refused_here_again),
         TEST(a_smaller_cost_than_was_refused_is_asked_for),

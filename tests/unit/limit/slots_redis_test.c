@@ -85,10 +85,10 @@ static int set_up(void **state) {
     return 0;
 }
 static int tear_down(void **state) {
-    munmap(one.segment, sp_slots_segment_size());
-    munmap(two.segment, sp_slots_segment_size());
     worker_close(&one);
     worker_close(&two);
+    munmap(one.segment, sp_slots_segment_size());
+    munmap(two.segment, sp_slots_segment_size());
     return 0;
 }
 
@@ -301,7 +301,7 @@ static void places_that_are_used_are_told_again_before_they_expire(void **state)
 static void who_was_silent_for_too_long_uses_no_place_that_others_have_now(void **state) {
     for (int i = 0; i < 4; i++)
         assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
-    put("5 1000 %.16s:5:%" PRIu64 ":1", two.slots->gateway, redis_now_ms() + SP_PLACES_TTL_MS);
+    put("5 1000 beef:5:%" PRIu64 ":1", redis_now_ms() + SP_PLACES_TTL_MS);
     give(&one, 0, "alice");
     UNTIL_BOTH(told(&one) == 3 && had(&one, 0, "alice") == 0);
     assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
@@ -439,8 +439,8 @@ static void what_a_killed_worker_had_is_given_back_by_its_siblings(void **state)
         worker_open(&sibling, one.segment, 1);
         UNTIL(&sibling, connected(&sibling));
         struct place place;
-        while (begin(&sibling, 0, "alice", DEADLINE_MS, &place) == SP_PLACE_PENDING && !place.taken)
-            UNTIL(&sibling, place.answers);
+        (void)begin(&sibling, 0, "alice", DEADLINE_MS, &place);
+        UNTIL(&sibling, place.taken);
         give(&sibling, 0, "alice");
         (void)raise(SIGKILL);
     }
