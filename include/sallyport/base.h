@@ -173,6 +173,7 @@ uint64_t sp_hash_span(const struct sp_hash_key *key, struct sp_span span);
 void sp_random(void *out, size_t len); /* getrandom(2); ends the process if the kernel has none */
 uint64_t sp_random_u64_fast(void);     /* xoshiro256**, seeded by sp_random: for balancing and jitter, never for secrets */
 void sp_wipe(void *secret, size_t len);
+bool sp_secret_eq(const void *a, const void *b, size_t len); /* takes as long whatever they are: only len shows */
 /* Text that may be a secret: wiped and freed. Takes NULL. */
 void sp_free_secret(char *text);
 

@@ -36,6 +36,21 @@ void sp_wipe(void *secret, size_t len) {
         explicit_bzero(secret, len);
 }
 
+bool sp_secret_eq(const void *a, const void *b, size_t len) {
+    uint64_t different = 0, x, y;
+    const char *left = a, *right = b;
+    for (; len >= sizeof x; len -= sizeof x, left += sizeof x, right += sizeof y) {
+        memcpy(&x, left, sizeof x);
+        memcpy(&y, right, sizeof y);
+        different |= x ^ y;
+        __asm__ volatile("" : "+r"(different)); /* no compiler may find out that it could stop here */
+    }
+    for (; len > 0; len--)
+        different |= (uint64_t)(unsigned char)(*left++ ^ *right++);
+    __asm__ volatile("" : "+r"(different));
+    return different == 0;
+}
+
 void sp_free_secret(char *text) {
     if (text)
         sp_wipe(text, strlen(text));

@@ -110,8 +110,36 @@ int sp_http_write_status_line(struct sp_buffer *out, unsigned status) {
     return 0;
 }
 
+/* Eight bytes at a time; the last eight overlap, and what is shorter is padded: names and values are mostly short. */
+static inline bool any_word(struct sp_span text, uint64_t (*breaks)(uint64_t word)) {
+    uint64_t word = SP_CHAR_EACH('a'), found = 0;
+    if (text.len < sizeof word) {
+        memcpy(&word, text.at, text.len);
+        return breaks(word) != 0;
+    }
+    for (size_t i = 0; i + sizeof word < text.len; i += sizeof word)
+        found |= breaks(sp_char_word(text.at + i));
+    return (found | breaks(sp_char_word(text.at + text.len - sizeof word))) != 0;
+}
+
+/* Sums of seven bits and a constant: the top bit says whether a byte is past a bound, and no sum reaches the next byte. */
+static inline uint64_t past(uint64_t low, unsigned bound) { return low + SP_CHAR_EACH(0x7f - bound); }
+
+/* Controls but HTAB. */
+static inline uint64_t breaks_value(uint64_t word) {
+    uint64_t low = word & SP_CHAR_EACH(0x7f);
+    uint64_t tab = ~past(low ^ SP_CHAR_EACH('\t'), 0), control = ~past(low, 0x1f) & ~tab;
+    return (control | past(low, 0x7e)) & ~word & SP_CHAR_EACH(0x80);
+}
+
+/* Controls, space, colon, and what is beyond ASCII. Names are checked to be tokens where they come from: the parser, the configuration. */
+static inline uint64_t breaks_name(uint64_t word) {
+    uint64_t low = word & SP_CHAR_EACH(0x7f);
+    return (~past(low, 0x20) | past(low, 0x7e) | ~past(low ^ SP_CHAR_EACH(':'), 0) | word) & SP_CHAR_EACH(0x80);
+}
+
 int sp_http_write_field(struct sp_buffer *out, struct sp_span name, struct sp_span value) {
-    if (!sp_http_is_token(name) || !sp_http_is_field_value(value))
+    if (name.len == 0 || any_word(name, breaks_name) || (value.len && any_word(value, breaks_value)))
         return -EINVAL;
     int error = sp_buffer_reserve(out, name.len + value.len + sizeof(": \r\n"));
     if (error)

@@ -78,7 +78,7 @@ static bool is_remembered(const struct sp_auth_memory *last, const struct sp_ide
     return last->principal && last->identity == identity && last->generation == identity->serial && last->accepted == accepted &&
            last->key_changes == sp_key_changes() && last->epoch == (cache ? sp_token_cache_epoch(cache) : 0) &&
            last->length == credential.len && (last->principal->expires_at_s == 0 || last->principal->expires_at_s > now_s) &&
-           CRYPTO_memcmp(last->bytes, credential.at, credential.len) == 0;
+           sp_secret_eq(last->bytes, credential.at, credential.len); /* as long as tokens are, by words */
 }
 
 static void forget(struct sp_auth_memory *last) {

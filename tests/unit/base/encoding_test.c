@@ -96,6 +96,21 @@ static void random_bytes_differ(void **state) {
     assert_true(sp_random_u64_fast() != sp_random_u64_fast());
 }
 
+static void secrets_are_equal_only_when_every_byte_is(void **state) {
+    (void)state;
+    char a[40], b[40];
+    for (size_t len = 0; len <= sizeof a; len++) {
+        memset(a, 's', sizeof a);
+        memset(b, 's', sizeof b);
+        assert_true(sp_secret_eq(a, b, len));
+        for (size_t at = 0; at < sizeof a; at++) {
+            b[at] ^= (char)(1 << at % 8);
+            assert_int_equal(sp_secret_eq(a, b, len), at >= len);
+            b[at] = 's';
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base64url_follows_the_vectors_of_rfc_4648_without_padding),
@@ -105,6 +120,7 @@ int main(void) {
         cmocka_unit_test(timestamps_are_rfc_3339_in_utc),
         cmocka_unit_test(a_log_line_is_one_json_object_whatever_the_message_holds),
         cmocka_unit_test(random_bytes_differ),
+        cmocka_unit_test(secrets_are_equal_only_when_every_byte_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
