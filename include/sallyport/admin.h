@@ -115,4 +115,17 @@ int sp_endpoints_open(struct sp_endpoints *endpoints, enum sp_endpoint_kind kind
 int sp_endpoints_configure(struct sp_endpoints *endpoints) SP_MUST_USE;
 void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, struct sp_span text);
 
+/* Has a worker look what the limits leave this subject; -errno when none can be asked. *ret_id names the answer to come, and is never one
+ * of sp_admin_act's. */
+typedef int sp_admin_ask_levels(void *owner, const struct sp_facts *facts, uint64_t *ret_id);
+#define SP_LEVELS_TIMEOUT_MS 2000 /* then 504 */
+void sp_endpoints_ask_levels(struct sp_endpoints *endpoints, sp_admin_ask_levels *ask, void *owner); /* without it: 503 */
+void sp_endpoints_levels(struct sp_endpoints *endpoints, struct sp_span answer); /* a worker's SP_MSG_LEVELS */
+
+/* ---- Limits as they are told, for comparing two configurations; the command line uses it too ---- */
+/* A list (jansson's json_t), in the order of the file, of objects with the members of "Limit" in openapi.json that a configuration decides.
+ * NULL: out of memory. */
+struct json_t;
+struct json_t *sp_limit_policies_json(const struct sp_config *config) SP_MUST_USE;
+
 #endif

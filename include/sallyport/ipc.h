@@ -101,7 +101,8 @@ struct sp_msg_introspection { uint64_t id; uint32_t answered; uint32_t reserved;
 /* Whom limits count: bits of enum sp_limit_by say what is given. Then, at the end of the message, the texts, each as long as len says:
  * subject, tenant, key, model, route. */
 enum { SP_FACT_SUBJECT, SP_FACT_TENANT, SP_FACT_KEY, SP_FACT_MODEL, SP_FACT_ROUTE, SP_FACT_TEXTS };
-#define SP_FACT_MAX 1024 /* bytes of one text */
+#define SP_FACT_MAX  1024 /* bytes of one text */
+#define SP_FACT_BITS 6
 struct sp_msg_facts { uint32_t given, reserved; uint8_t address[16]; uint16_t len[8]; }; /* the first SP_FACT_TEXTS of len; else zero */
 /* subject: an account as limits know it ("key:NAME", "jwt:ISSUER SUBJECT", "cert:SUBJECT"), or a name as the access log has it. */
 struct sp_msg_levels_wanted { uint64_t id; struct sp_msg_facts facts; };
@@ -139,6 +140,17 @@ int sp_channel_send(struct sp_channel *channel, enum sp_message_type type, const
 /* The pure part, for the fuzzer: is this frame allowed from `from` to `to` with that many descriptors? 0 or -EBADMSG. */
 int sp_message_check(struct sp_span frame, enum sp_role_id from, enum sp_role_id to, size_t n_fds, enum sp_message_type *ret_type,
                      struct sp_span *ret_payload) SP_MUST_USE;
+
+/* Whom limits count. The texts are borrowed. */
+struct sp_facts {
+    uint32_t given; /* bits of enum sp_limit_by */
+    uint8_t address[16];
+    struct sp_span text[SP_FACT_TEXTS];
+};
+/* As it travels: the fixed part, and the texts, which are appended to `texts`. -EMSGSIZE: one is too long; -ENOSPC, -ENOMEM. */
+int sp_facts_write(const struct sp_facts *facts, struct sp_msg_facts *ret, struct sp_buffer *texts) SP_MUST_USE;
+/* Back; the spans point into `texts`, which they fill to the end. -EBADMSG. */
+int sp_facts_read(const struct sp_msg_facts *message, struct sp_span texts, struct sp_facts *ret) SP_MUST_USE;
 
 /* ---- Shared memory: memory files created by the supervisor; zeroed memory is a valid beginning for every segment. ---- */
 enum sp_segment { SP_SEGMENT_BUCKETS, SP_SEGMENT_COUNTERS, SP_SEGMENT_TRAFFIC, SP_SEGMENT_COUNT };

@@ -22,7 +22,8 @@ struct sp_json_place {
 };
 
 /* What a body asks for: members of its outermost object, and what is counted inside them. Complete once the scan is. null means everywhere
- * that a member is not there; a member of another kind than said here is refused by its name, an empty model and one with a NUL too. */
+ * that a member is not there; a member of another kind than said here is refused by its name, an empty model and one with a NUL too. So is
+ * a member of the outermost object that is one of these but for its case ("Model"): there are readers that make no difference. */
 struct sp_ask {
     char model[SP_MODEL_NAME_MAX]; /* decoded, UTF-8, without NUL, not terminated */
     size_t model_len;              /* 0: not named */
@@ -34,6 +35,7 @@ struct sp_ask {
     uint64_t n;          /* answers wanted: the larger of n and best_of, each at least 1; 1 when neither is there */
     uint64_t max_tokens; /* the largest of max_tokens, max_completion_tokens, max_output_tokens; 0: none of them is there, or 0 */
     uint32_t messages;   /* elements of messages and of input where they are lists, without numbers (inputs may be lists of token ids) */
+    uint32_t prompts;    /* elements of prompt where it is a list, without numbers: each is answered for itself */
     uint32_t images;     /* objects within messages, input, prompt, system or instructions whose type is image_url, image or input_image */
     uint64_t text_bytes; /* of strings within messages, input, prompt, system, instructions and tools, decoded: escapes count as the UTF-8
                             they stand for; of tools the members' names too, for schemas are shown to the model; and 4 for each number.
@@ -61,6 +63,10 @@ enum sp_http_progress sp_json_end(struct sp_json_scan *scan);
 const struct sp_ask *sp_json_ask(const struct sp_json_scan *scan); /* holds once COMPLETE */
 /* REFUSED: what is wrong and what to do, a constant English sentence for the client, and where, in bytes from the beginning. */
 const char *sp_json_wrong(const struct sp_json_scan *scan, uint64_t *ret_at);
+
+/* Whether a Content-Type leaves no doubt that what it is about is UTF-8: it has a malformed parameter, or a charset that is neither utf-8
+ * nor us-ascii, and some reader may take the bytes for another text than these scanners do. */
+bool sp_content_is_utf8(struct sp_span content_type);
 
 /* ---- multipart/form-data (RFC 7578): uploads of audio, images and files name their model in a part of their own ---- */
 struct sp_multipart_scan;

@@ -149,11 +149,11 @@ struct sp_limiter_state {
     bool breaker_open;
     uint64_t commands; /* EVALSHA sent */
     uint64_t timeouts, errors, reconnects;
-    uint64_t settlements_lost; /* given up: more buckets than can be kept, or nobody knows for too long whether they arrived */
-    uint64_t overflowed; /* over all workers: admitted by a limit's overflow bucket, because the table in shared memory was crowded */
-    uint64_t leased, strict;                   /* with Redis: decisions without asking it, and asking it */
-    uint64_t settlements, settlements_dropped; /* sent to Redis, and given up: too many while it was away */
-    uint64_t recovered;                        /* requests of killed workers that we settled */
+    uint64_t overflowed; /* over all workers: admitted by a limit's overflow bucket, or refused a place, because a table in shared memory was crowded */
+    uint64_t leased, strict;       /* with Redis: decisions without asking it, and questions to it */
+    uint64_t settlements;          /* requests whose tokens were settled in Redis */
+    uint64_t settlements_dropped;  /* given up: more buckets than can be kept, or nobody knows for too long whether they arrived */
+    uint64_t recovered;            /* requests of killed workers that we settled */
     char problem[SP_LIMITER_PROBLEM_MAX]; /* last one, a sentence; "" none */
 };
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret);

@@ -47,6 +47,7 @@ void sp_usage_reader_free(struct sp_usage_reader *reader);         /* takes NULL
  * withhold: the client did not ask for the extra event that `include_usage` brings (outermost: choices an empty list and usage an object):
  * it is read and not passed on. Means something for events only. */
 void sp_usage_begin(struct sp_usage_reader *reader, enum sp_usage_form form, bool withhold);
+bool sp_usage_withholds(const struct sp_usage_reader *reader); /* what is passed may be shorter than what is read */
 /* Reads from the front of *input, which it shortens; *ret_pass is what the client gets now: a part of the input or of what was held back,
  * maybe nothing; it is valid until the next call and as long as the input is. Call again while *input is not empty, with the same bytes.
  * Without `withhold` every byte is passed at once, unchanged, in one run. With it an event (from its first field to its empty line) is held

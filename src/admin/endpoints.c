@@ -104,6 +104,11 @@ int sp_endpoints_new(struct sp_loop *loop, const struct sp_admin_view *view, sp_
     return 0;
 }
 
+void sp_endpoints_ask_levels(struct sp_endpoints *endpoints, sp_admin_ask_levels *ask, void *owner) {
+    endpoints->ask_levels = ask;
+    endpoints->levels_owner = owner;
+}
+
 void sp_endpoints_free(struct sp_endpoints *endpoints) {
     if (!endpoints)
         return;

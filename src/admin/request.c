@@ -100,6 +100,15 @@ static enum MHD_Result show_backends(struct request *request) {
     return send_json(request->connection, MHD_HTTP_OK, sp_backends_json(request->site->owner->view));
 }
 
+static enum MHD_Result show_limits(struct request *request) {
+    return send_json(request->connection, MHD_HTTP_OK, sp_limits_json(request->site->owner->view));
+}
+
+static enum MHD_Result show_configuration(struct request *request) {
+    const struct sp_admin_view *view = request->site->owner->view;
+    return send_json(request->connection, MHD_HTTP_OK, sp_configuration_json(view));
+}
+
 static enum MHD_Result show_refusal(struct request *request) {
     const struct sp_admin_view *view = request->site->owner->view;
     struct sp_refusal_record found[REFUSALS_MAX];
@@ -171,9 +180,24 @@ static void wake_up(struct request *request, unsigned status, json_t *answer) {
     sp_site_wake(request->site);
 }
 
-static void on_no_answer(struct sp_timer *timer) {
+static void on_no_supervisor(struct sp_timer *timer) {
     struct request *request = SP_CONTAINER(timer, struct request, timer);
     wake_up(request, MHD_HTTP_GATEWAY_TIMEOUT, outcome(false, "the supervisor has not answered yet; see the log", NULL));
+}
+
+static void on_no_worker(struct sp_timer *timer) {
+    struct request *request = SP_CONTAINER(timer, struct request, timer);
+    wake_up(request, MHD_HTTP_GATEWAY_TIMEOUT, outcome(false, "a worker that was asked has not answered; see the log, and ask again", NULL));
+}
+
+static enum MHD_Result sleep_on(struct request *request, uint64_t timeout_ms, void (*no_answer)(struct sp_timer *timer)) {
+    struct sp_endpoints *endpoints = request->site->owner;
+    request->state = REQUEST_WAITING;
+    request->timer.fire = no_answer;
+    sp_timer_start(endpoints->loop, &request->timer, timeout_ms);
+    sp_list_append(&endpoints->waiting, &request->node);
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
 }
 
 static enum MHD_Result act_on(struct request *request, enum sp_admin_action action, uint32_t argument, struct sp_span key_id) {
@@ -181,12 +205,7 @@ static enum MHD_Result act_on(struct request *request, enum sp_admin_action acti
     int r = endpoints->act(endpoints->act_owner, action, argument, key_id, &request->id);
     if (r < 0)
         return send_refusal(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the supervisor cannot be asked now");
-    request->state = REQUEST_WAITING;
-    request->timer.fire = on_no_answer;
-    sp_timer_start(endpoints->loop, &request->timer, SP_ADMIN_ANSWER_TIMEOUT_MS);
-    sp_list_append(&endpoints->waiting, &request->node);
-    MHD_suspend_connection(request->connection);
-    return MHD_YES;
+    return sleep_on(request, SP_ADMIN_ANSWER_TIMEOUT_MS, on_no_supervisor);
 }
 
 static enum MHD_Result act(struct request *request, enum sp_admin_action action, uint32_t argument) {
@@ -227,6 +246,21 @@ static enum MHD_Result do_revoke(struct request *request) {
     return act_on(request, SP_ADMIN_REVOKE, at_once, sp_span_text(request->parameter));
 }
 
+/* Only looks, but a worker has to. */
+static enum MHD_Result show_levels(struct request *request) {
+    struct sp_endpoints *endpoints = request->site->owner;
+    char store[SP_FACT_TEXTS][3 * SP_FACT_MAX + 1];
+    struct sp_facts facts;
+    const char *wrong = NULL;
+    int r = sp_levels_facts(request->connection, store, &facts, &wrong);
+    if (r < 0)
+        return send_refusal(request->connection, MHD_HTTP_BAD_REQUEST, r == -ENOENT ? "say whose: subject, tenant, key, address, …" : wrong);
+    r = endpoints->ask_levels ? endpoints->ask_levels(endpoints->levels_owner, &facts, &request->id) : -EPIPE;
+    if (r < 0)
+        return send_refusal(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "no worker can be asked now");
+    return sleep_on(request, SP_LEVELS_TIMEOUT_MS, on_no_worker);
+}
+
 /* Lines of the operator's text as a list of strings. */
 static json_t *lines_of(struct sp_span text) {
     json_t *lines = json_array();
@@ -237,18 +271,39 @@ static json_t *lines_of(struct sp_span text) {
     return lines;
 }
 
-void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, struct sp_span text) {
+static struct request *who_waits_for(struct sp_endpoints *endpoints, uint64_t id) {
     sp_list_each (node, &endpoints->waiting) {
         struct request *request = sp_list_entry(node, struct request, node);
-        if (request->id != id)
-            continue;
-        json_t *lines = lines_of(text);
-        const char *first = json_string_value(json_array_get(lines, 0));
-        json_t *answer = ok ? outcome(true, first ? first : "done", NULL) : outcome(false, first ? first : "refused", json_incref(lines));
-        wake_up(request, ok ? MHD_HTTP_OK : MHD_HTTP_UNPROCESSABLE_CONTENT, answer);
-        json_decref(lines);
+        if (request->id == id)
+            return request;
+    }
+    return NULL;
+}
+
+void sp_endpoints_levels(struct sp_endpoints *endpoints, struct sp_span answer) {
+    uint64_t id = 0;
+    unsigned status = 0;
+    const char *why = NULL;
+    json_t *levels = NULL;
+    if (sp_levels_json(endpoints->view, answer, &id, &status, &why, &levels) < 0) {
+        sp_error("a worker told levels in a way that nobody understands");
         return;
     }
+    struct request *request = who_waits_for(endpoints, id);
+    if (request)
+        wake_up(request, why ? status : MHD_HTTP_OK, why ? outcome(false, why, NULL) : json_incref(levels));
+    json_decref(levels);
+}
+
+void sp_endpoints_answer(struct sp_endpoints *endpoints, uint64_t id, bool ok, struct sp_span text) {
+    struct request *request = who_waits_for(endpoints, id);
+    if (!request)
+        return;
+    json_t *lines = lines_of(text);
+    const char *first = json_string_value(json_array_get(lines, 0));
+    json_t *answer = ok ? outcome(true, first ? first : "done", NULL) : outcome(false, first ? first : "refused", json_incref(lines));
+    wake_up(request, ok ? MHD_HTTP_OK : MHD_HTTP_UNPROCESSABLE_CONTENT, answer);
+    json_decref(lines);
 }
 
 void sp_requests_give_up(struct sp_endpoints *endpoints, const struct sp_site *site) {
@@ -274,6 +329,9 @@ static const struct resource {
     {"GET", "/", false, SP_RIGHTS_VIEWER, show_page, NULL},
     {"GET", "/api/v1/status", false, SP_RIGHTS_VIEWER, show_status, NULL},
     {"GET", "/api/v1/backends", false, SP_RIGHTS_VIEWER, show_backends, NULL},
+    {"GET", "/api/v1/configuration", false, SP_RIGHTS_VIEWER, show_configuration, NULL},
+    {"GET", "/api/v1/limits", false, SP_RIGHTS_VIEWER, show_limits, NULL},
+    {"GET", "/api/v1/levels", false, SP_RIGHTS_VIEWER, show_levels, NULL},
     {"GET", "/api/v1/refusals", false, SP_RIGHTS_VIEWER, show_refusals, NULL},
     {"GET", "/api/v1/refusals/{request_id}", false, SP_RIGHTS_VIEWER, show_refusal, sp_request_id_sane},
     {"GET", "/api/v1/openapi.json", false, SP_RIGHTS_VIEWER, show_openapi, NULL},

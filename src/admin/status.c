@@ -65,7 +65,7 @@ static json_t *workers_json(const struct sp_counters *counters) {
     return object;
 }
 
-static json_t *redis_json(const struct sp_admin_view *view) {
+json_t *sp_redis_json(const struct sp_admin_view *view) {
     const struct sp_config *config = view->config;
     if (!config || !config->redis)
         return json_pack("{s:b,s:n}", "configured", 0, "up");
@@ -150,6 +150,6 @@ json_t *sp_status_json(const struct sp_admin_view *view) {
                      view->config ? view->config->path : NULL, "generation", (json_int_t)view->status.generation, "started",
                      sp_time_json(view->started_wall_ms), "uptime_s", (json_int_t)uptime_s, "ready", sp_admin_ready(view) ? 1 : 0,
                      "draining", view->status.draining ? 1 : 0, "processes", processes_json(view), "workers", workers_json(view->counters),
-                     "redis", redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "queues", queues_json(view),
+                     "redis", sp_redis_json(view), "limits", limits_json(view), "backends", backend_list(view), "queues", queues_json(view),
                      "routes", routes_json(view), "models", models_json(view));
 }

@@ -97,7 +97,8 @@ static void check_user(const struct sp_config *config, struct findings *findings
     free(line);
 }
 
-static void check_file(const char *path, struct findings *findings) {
+/* *ret: the snapshot as a worker gets it; NULL where there is none. */
+static void check_file(const char *path, struct findings *findings, struct sp_config **ret) {
     struct sp_config_errors errors = {0};
     struct sp_document *document = NULL;
     struct sp_config *config = NULL;
@@ -113,8 +114,19 @@ static void check_file(const char *path, struct findings *findings) {
         add_line(findings, strerror(-r));
     }
     sp_config_errors_free(&errors);
-    sp_config_unref(config);
     sp_document_free(document);
+    *ret = config;
+}
+
+struct sp_config *sp_checked_configuration(const char *path) {
+    _cleanup_(free_findings) struct findings findings = {0};
+    struct sp_config *config = NULL;
+    check_file(path, &findings, &config);
+    for (size_t i = 0; i < findings.count; i++)
+        fprintf(stderr, "%s\n", findings.line[i]);
+    if (findings.count > 0)
+        sp_config_unref(sp_take(config));
+    return config;
 }
 
 /* "file:line:column: message", taken apart from the right, since a file's name may hold colons. NULL when it does not look like that. */
@@ -164,7 +176,9 @@ int sp_command_check(int argc, char **argv) {
         return sp_wrong_usage("check", "--config FILE is missing");
 
     _cleanup_(free_findings) struct findings findings = {0};
-    check_file(path, &findings);
+    struct sp_config *config = NULL;
+    check_file(path, &findings, &config);
+    sp_config_unref(config);
     if (json)
         print_json(&findings);
     else if (findings.count == 0)

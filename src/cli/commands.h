@@ -13,10 +13,15 @@ int sp_command_key(int argc, char **argv);
 int sp_command_token(int argc, char **argv);
 int sp_command_ctl(int argc, char **argv);
 int sp_command_why(int argc, char **argv);
+int sp_command_diff(int argc, char **argv);
 int sp_command_version(int argc, char **argv);
 
 /* What `sallyport ctl revoke` does: the running gateway refuses this key from now on. Either of socket_path and config may be NULL. */
 int sp_ctl_revoke(const char *socket_path, const char *config, const char *key_id, bool now);
+
+/* What `sallyport check` says good of, as a worker gets it; NULL: every error was said on stderr. */
+struct sp_config;
+struct sp_config *sp_checked_configuration(const char *path);
 
 /* "sallyport COMMAND: WHY" and where help is, on stderr; always SP_EXIT_USAGE. */
 int sp_wrong_usage(const char *command, const char *why, ...) SP_PRINTF(2, 3);

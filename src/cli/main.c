@@ -12,12 +12,12 @@ static const struct command {
 } commands[] = {
     {"run", "start the gateway in the foreground", sp_command_run},
     {"check", "say whether a configuration is good, or every error in it", sp_command_check},
+    {"diff", "what a reload would change, limit by limit, and whom it would have refused", sp_command_diff},
     {"key", "make, list, revoke and rotate API keys", sp_command_key},
     {"token", "sign tokens for development", sp_command_token},
-    {"ctl", "ask or tell a running gateway: status, backends, reload, drain, log level", sp_command_ctl},
+    {"ctl", "ask or tell a running gateway: status, backends, limits, reload, drain, log level", sp_command_ctl},
     {"why", "why a recent request was refused", sp_command_why},
     {"version", "the versions of Sallyport and of the libraries it uses", sp_command_version},
-    {"diff", NULL, NULL},
     {"model", NULL, NULL},
 };
 

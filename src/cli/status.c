@@ -1,16 +1,9 @@
-/* Tables: columns as wide as their widest cell; what the gateway did not say is a dash. */
+/* Tables, and what the admin API says in them. */
 #include <stdio.h>
 
 #include <sallyport/base.h>
 
 #include "status.h"
-
-#define COLUMNS_MAX 8
-
-struct column {
-    const char *title, *member;
-    bool right; /* numbers */
-};
 
 static const char *cell(json_t *row, const char *member, char number[24]) {
     json_t *value = json_object_get(row, member);
@@ -25,7 +18,21 @@ static const char *cell(json_t *row, const char *member, char number[24]) {
     return "-";
 }
 
-static void print_cell(const struct column *column, int width, const char *text, bool last) {
+json_t *sp_printable(const char *text) {
+    char *copy = text ? strdup(text) : NULL;
+    size_t len = 0;
+    for (const char *at = copy; at && *at; at++) {
+        unsigned char c = (unsigned char)*at, next = (unsigned char)at[1];
+        bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0;
+        copy[len++] = c < 0x20 || c == 0x7f || c1 ? '?' : (char)c;
+        at += c1;
+    }
+    json_t *printable = copy ? json_stringn(copy, len) : NULL;
+    free(copy);
+    return printable;
+}
+
+static void print_cell(const struct sp_column *column, int width, const char *text, bool last) {
     if (column->right)
         printf("  %*s", width, text);
     else if (last)
@@ -34,8 +41,8 @@ static void print_cell(const struct column *column, int width, const char *text,
         printf("  %-*s", width, text);
 }
 
-static void print_table(const char *heading, json_t *rows, const struct column *columns, size_t n) {
-    int width[COLUMNS_MAX];
+void sp_print_table(const char *heading, json_t *rows, const struct sp_column *columns, size_t n) {
+    int width[SP_COLUMNS_MAX];
     char number[24];
     json_t *row;
     size_t i;
@@ -84,32 +91,32 @@ static void print_head(json_t *answer) {
 }
 
 void sp_print_backends(json_t *answer) {
-    static const struct column columns[] = {
+    static const struct sp_column columns[] = {
         {"POOL", "pool", false}, {"UP", "up", false}, {"PROBE", "probe", false}, {"SERVER", "server", false}};
-    print_table("Backends", json_object_get(answer, "backends"), columns, SP_COUNT(columns));
+    sp_print_table("Backends", json_object_get(answer, "backends"), columns, SP_COUNT(columns));
 }
 
 void sp_print_status(json_t *answer) {
-    static const struct column processes[] = {
+    static const struct sp_column processes[] = {
         {"PROCESS", "role", false},    {"SLOT", "slot", true},           {"PID", "pid", true},
         {"RESTARTS", "restarts", true}, {"STARTED", "started", false}};
-    static const struct column limits[] = {{"LIMIT", "name", false},
+    static const struct sp_column limits[] = {{"LIMIT", "name", false},
                                            {"ADMITTED", "admitted", true},
                                            {"REFUSED", "refused", true},
                                            {"SHADOW", "shadow_refused", true}};
-    static const struct column models[] = {{"MODEL", "name", false},
+    static const struct sp_column models[] = {{"MODEL", "name", false},
                                            {"TOKENS IN", "tokens_in", true},
                                            {"TOKENS OUT", "tokens_out", true},
                                            {"ESTIMATED", "tokens_estimated", true},
                                            {"POOL", "pool", false}};
-    static const struct column queues[] = {{"QUEUE OF", "pool", false}, {"WAITING", "waiting", true}};
-    static const struct column routes[] = {{"ROUTE", "name", false}, {"REQUESTS", "requests", true}, {"2XX", "2xx", true},
+    static const struct sp_column queues[] = {{"QUEUE OF", "pool", false}, {"WAITING", "waiting", true}};
+    static const struct sp_column routes[] = {{"ROUTE", "name", false}, {"REQUESTS", "requests", true}, {"2XX", "2xx", true},
                                            {"3XX", "3xx", true},     {"4XX", "4xx", true},           {"5XX", "5xx", true}};
     print_head(answer);
-    print_table("Processes", json_object_get(answer, "processes"), processes, SP_COUNT(processes));
-    print_table("Routes", json_object_get(answer, "routes"), routes, SP_COUNT(routes));
-    print_table("Models", json_object_get(answer, "models"), models, SP_COUNT(models));
-    print_table("Limits", json_object_get(answer, "limits"), limits, SP_COUNT(limits));
-    print_table("Queues", json_object_get(answer, "queues"), queues, SP_COUNT(queues));
+    sp_print_table("Processes", json_object_get(answer, "processes"), processes, SP_COUNT(processes));
+    sp_print_table("Routes", json_object_get(answer, "routes"), routes, SP_COUNT(routes));
+    sp_print_table("Models", json_object_get(answer, "models"), models, SP_COUNT(models));
+    sp_print_table("Limits", json_object_get(answer, "limits"), limits, SP_COUNT(limits));
+    sp_print_table("Queues", json_object_get(answer, "queues"), queues, SP_COUNT(queues));
     sp_print_backends(answer);
 }

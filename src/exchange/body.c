@@ -45,11 +45,18 @@ static struct sp_body_block *new_block(struct sp_exchange *x) {
     return pooled_block(x);
 }
 
-static void wait_for_memory(struct sp_exchange *x) {
+void sp_body_wait_for_memory(struct sp_exchange *x) {
     if (x->body.waits_for_memory)
         return;
     x->body.waits_for_memory = true;
     sp_list_append(&x->service->body_waiters, &x->body.waiter);
+}
+
+void sp_body_wait_no_more(struct sp_exchange *x) {
+    if (!x->body.waits_for_memory)
+        return;
+    x->body.waits_for_memory = false;
+    sp_list_remove(&x->body.waiter);
 }
 
 /* Everything is sent and nothing need be kept: the one block that is left can take the next bytes. */
@@ -63,7 +70,7 @@ char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len) {
     if (!block || block->used == block->size) {
         block = new_block(x);
         if (!block && !all_is_spent(body)) {
-            wait_for_memory(x);
+            sp_body_wait_for_memory(x);
             return NULL;
         }
         if (!block) {
@@ -222,10 +229,8 @@ void sp_body_sent(struct sp_exchange *x, size_t n) {
     }
     if (!body->kept)
         free_sent_blocks(x);
-    if (body->waits_for_memory && all_is_spent(body)) { /* it has its own again: exchanges that wait must not wait for each other */
-        sp_list_remove(&body->waiter);
-        body->waits_for_memory = false;
-    }
+    if (all_is_spent(body)) /* it has its own again: exchanges that wait must not wait for each other */
+        sp_body_wait_no_more(x);
 }
 
 void sp_body_rewind(struct sp_exchange *x) {
@@ -242,10 +247,7 @@ void sp_body_let_go(struct sp_exchange *x) {
 
 void sp_body_free(struct sp_exchange *x) {
     struct sp_body *body = &x->body;
-    if (body->waits_for_memory) {
-        sp_list_remove(&body->waiter);
-        body->waits_for_memory = false;
-    }
+    sp_body_wait_no_more(x);
     for (struct sp_body_block *block = body->first, *next; block; block = next) {
         next = block->next;
         free_block(x, block);

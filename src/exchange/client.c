@@ -155,28 +155,27 @@ void sp_client_exchange_done(struct sp_client *client) {
 
 /* ---- Request bodies ---- */
 
-/* One run of body bytes off *rest. false: the request was refused. */
+/* One run of body bytes off *rest: no more of it is decoded than there is memory for, for a decoder cannot be given anything back.
+ * false: the request was refused. */
 static bool feed_run(struct sp_client *client, struct sp_span *rest) {
     struct sp_exchange *x = client->exchange;
-    struct sp_http_body *incoming = &client->incoming;
-    struct sp_span from = *rest, payload;
-    uint64_t left = incoming->left;
-    enum sp_http_progress progress = sp_http_body_next(incoming, rest, &payload);
-    size_t taken = progress == SP_HTTP_REFUSED ? 0 : sp_body_add(x, payload);
-    x->bytes_in += taken;
-    client->body_done = progress == SP_HTTP_COMPLETE;
-    if (progress != SP_HTTP_REFUSED && taken == payload.len)
-        return true;
-    client->body_done = false;
-    if (incoming->framing == SP_FRAMING_LENGTH) { /* the rest waits for memory where it is */
-        incoming->left = left - taken;
-        *rest = sp_span_from(from, taken);
-        return true;
+    size_t room;
+    char *to = sp_body_room(x, rest->len, &room);
+    if (!to)
+        return true; /* it waits where it is */
+    struct sp_span input = sp_span(rest->at, room), payload;
+    enum sp_http_progress progress = sp_http_body_next(&client->incoming, &input, &payload);
+    *rest = sp_span_from(*rest, room - input.len);
+    if (progress == SP_HTTP_REFUSED) {
+        client->out_of_step = true;
+        sp_exchange_refuse(x, 400, "malformed chunk");
+        return false;
     }
-    /* Half a chunk cannot be given back to the decoder. */
-    client->out_of_step = true;
-    sp_exchange_refuse(x, progress == SP_HTTP_REFUSED ? 400 : 503, progress == SP_HTTP_REFUSED ? "malformed chunk" : "memory budget spent");
-    return false;
+    memcpy(to, payload.at, payload.len);
+    sp_body_added(x, payload.len);
+    x->bytes_in += payload.len;
+    client->body_done = progress == SP_HTTP_COMPLETE;
+    return true;
 }
 
 /* Moves body bytes from *rest into the exchange, as long as there is memory for them. */

@@ -7,6 +7,11 @@ enum { PIECES_MAX = 16 };
 
 /* ---- The head ---- */
 
+/* Of the bytes of a body (RFC 9530, RFC 3230). */
+static bool is_digest(struct sp_span name) {
+    return sp_span_eq_nocase(name, SP_SPAN("content-digest")) || sp_span_eq_nocase(name, SP_SPAN("digest"));
+}
+
 static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
     const struct sp_http_fields *fields = &x->request.fields;
     for (unsigned i = 0; i < fields->count; i++) {
@@ -15,6 +20,8 @@ static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
             continue;
         if (field->id == SP_FIELD_ACCEPT_ENCODING && sp_tokens_wanted(x))
             continue; /* its usage could not be read */
+        if (x->inspection.changed && is_digest(field->name))
+            continue;
         int error = sp_http_write_field(out, field->name, field->value);
         if (error)
             return error;
@@ -172,7 +179,7 @@ static bool is_idempotent(enum sp_http_method method) {
 static bool may_try_again(struct sp_exchange *x, bool *ret_free) {
     bool reused = x->backend && sp_backend_reused(x->backend);
     *ret_free = reused && !x->retried_kept;
-    if (x->answered || x->answer_begun || !x->body.kept)
+    if (x->answered || x->answer_begun || !sp_body_is_whole(&x->body))
         return false;
     if (*ret_free)
         return true;
@@ -214,6 +221,8 @@ enum sp_stage_answer sp_forward_failed(struct sp_exchange *x, unsigned status, c
     }
     sp_service_count(x->service, SP_COUNTER_RETRIES, 1);
     x->tries++;
+    if (!again)
+        x->tries_before = x->tries; /* the other model's pool has all of its own */
     if (again && is_free) {
         x->retried_kept = true;
         x->tried = (struct sp_upstream_tried){.fresh_only = true};
@@ -300,7 +309,7 @@ static enum sp_stage_answer take_backend(struct sp_exchange *x) {
         return SP_STAGE_WAIT;
     }
     x->progress_ms = sp_loop_now_ms(sp_loop_of(x));
-    x->pool = x->target->name;
+    x->pool = x->target;
     x->server = sp_backend_server(x->backend)->url.text;
     x->connected = sp_backend_reused(x->backend);
     return SP_STAGE_NEXT;

@@ -50,16 +50,23 @@ static enum sp_stage_answer begin(struct sp_exchange *x) {
     if (!multipart && !inspection->is_json)
         return sp_reply(x, 415, "unsupported_media_type", "The model is read from the body, so it must be application/json or multipart/form-data.",
                         "not JSON");
+    if (!sp_content_is_utf8(content_type))
+        return sp_reply(x, 415, "unsupported_charset", "The model is read from the body, so it must be UTF-8; name no other charset in Content-Type.",
+                        "charset");
     if (sp_http_field(&x->request.fields, SP_FIELD_CONTENT_ENCODING))
         return sp_reply(x, 415, "unsupported_content_encoding", "The model is read from the body, so it must not be compressed.", "compressed body");
-    if (!take_scan(x))
-        return sp_reply(x, 503, "memory_budget_spent", "Too many request bodies are under way. Try again.", "memory budget spent");
+    x->body.gathered = true;
+    if (!take_scan(x)) {
+        sp_body_wait_for_memory(x);
+        sp_exchange_watch(x);
+        return SP_STAGE_WAIT;
+    }
+    sp_body_wait_no_more(x);
     if (inspection->is_json)
         sp_json_begin(inspection->scan, &x->service->scan_key);
     else if (sp_multipart_begin(inspection->scan, content_type))
         return sp_reply(x, 400, "bad_multipart", "The Content-Type of a multipart body must name its boundary.", "malformed multipart");
     inspection->state = inspection->is_json ? SP_INSPECT_JSON : SP_INSPECT_MULTIPART;
-    x->body.gathered = true;
     return SP_STAGE_NEXT;
 }
 
@@ -119,10 +126,11 @@ static enum sp_stage_answer look(struct sp_exchange *x) {
     if (x->body.received > x->route->max_body)
         return too_large(x);
     x->front->go_on(x);
-    if (!x->ended) {
+    if (x->ended)
+        return SP_STAGE_WAIT;
+    if (sp_body_wants(x)) /* else it waits for memory, and is told when there is some */
         x->front->read_more(x);
-        sp_exchange_watch(x);
-    }
+    sp_exchange_watch(x);
     return SP_STAGE_WAIT;
 }
 

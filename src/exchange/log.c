@@ -7,8 +7,7 @@ static void count(const struct sp_exchange *x, uint64_t total_us, int64_t first_
     const struct sp_service_parts *parts = &x->service->parts;
     if (!parts->counters)
         return;
-    unsigned pool = x->pool ? x->target->slot : SP_SLOT_NONE;
-    sp_count_request(parts->counters, parts->worker_slot, slot_of_route(x), pool, x->status, total_us, first_byte_us);
+    sp_count_request(parts->counters, parts->worker_slot, slot_of_route(x), x->pool ? x->pool->slot : SP_SLOT_NONE, x->status, total_us, first_byte_us);
     sp_count(parts->counters, parts->worker_slot, SP_COUNTER_BYTES_IN, x->bytes_in);
     sp_count(parts->counters, parts->worker_slot, SP_COUNTER_BYTES_OUT, x->bytes_out);
 }
@@ -97,7 +96,7 @@ void sp_stage_log(struct sp_exchange *x) {
         .tls_cipher = sp_span_text(x->from->tls.cipher),
         .route = sp_span_text(x->route ? x->route->name : NULL),
         .model = model_of(x),
-        .pool = sp_span_text(x->pool),
+        .pool = sp_span_text(x->pool ? x->pool->name : NULL),
         .server = sp_span_text(x->server),
         .reason = sp_span_text(x->reason),
         .limit = sp_span_text(decision && decision->refused_by ? decision->refused_by->name : NULL),

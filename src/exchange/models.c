@@ -24,7 +24,7 @@ static enum sp_stage_answer unknown(struct sp_exchange *x, struct sp_span name) 
     return sp_reply(x, 404, "model_not_found", sp_sentence(x, "The model '" SP_SPAN_FMT "' does not exist here.", SP_SPAN_ARG(name)), "unknown model");
 }
 
-/* ---- In the query ---- */
+/* ---- In the target ---- */
 
 static int digit_of(char c) {
     if (c >= '0' && c <= '9')
@@ -33,19 +33,34 @@ static int digit_of(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Is this form-encoded text (WHATWG URL §5.1) the same as `plain`? */
-static bool form_equals(struct sp_span encoded, struct sp_span plain) {
+/* Takes one byte off percent-encoded text. */
+static char take_byte(struct sp_span *encoded) {
+    struct sp_span from = *encoded;
+    bool is_encoded = from.at[0] == '%' && from.len > 2 && digit_of(from.at[1]) >= 0 && digit_of(from.at[2]) >= 0;
+    *encoded = sp_span_from(from, is_encoded ? 3 : 1);
+    return is_encoded ? (char)(digit_of(from.at[1]) << 4 | digit_of(from.at[2])) : from.at[0];
+}
+
+/* Is this percent-encoded text the same as `plain`? In a query a plus is a space, too (WHATWG URL §5.1). */
+static bool encoded_equals(struct sp_span encoded, struct sp_span plain, bool in_query) {
     size_t at = 0;
-    for (size_t i = 0; i < encoded.len; i++, at++) {
-        char c = encoded.at[i] == '+' ? ' ' : encoded.at[i];
-        if (c == '%' && i + 2 < encoded.len && digit_of(encoded.at[i + 1]) >= 0 && digit_of(encoded.at[i + 2]) >= 0) {
-            c = (char)(digit_of(encoded.at[i + 1]) << 4 | digit_of(encoded.at[i + 2]));
-            i += 2;
-        }
-        if (at >= plain.len || c != plain.at[at])
+    while (encoded.len > 0 && at < plain.len) {
+        bool is_space = in_query && encoded.at[0] == '+';
+        char byte = take_byte(&encoded);
+        if ((is_space ? ' ' : byte) != plain.at[at++])
             return false;
     }
-    return at == plain.len;
+    return encoded.len == 0 && at == plain.len;
+}
+
+/* In any case: there are readers that make no difference. */
+static bool names_model(struct sp_span encoded) {
+    static const struct sp_span model = SP_SPAN("model");
+    size_t at = 0;
+    while (encoded.len > 0 && at < model.len)
+        if ((take_byte(&encoded) | 0x20) != model.at[at++])
+            return false;
+    return encoded.len == 0 && at == model.len;
 }
 
 /* A query that names another model than the body would let two readers disagree about which was asked for. */
@@ -54,7 +69,7 @@ static bool query_disagrees(const struct sp_exchange *x) {
     while (rest.len && sp_span_split(&rest, '&', &pair)) {
         const char *equals = memchr(pair.at, '=', pair.len);
         struct sp_span name = sp_span(pair.at, equals ? (size_t)(equals - pair.at) : pair.len);
-        if (form_equals(name, SP_SPAN("model")) && !form_equals(sp_span_from(pair, name.len + 1), x->inspection.model))
+        if (names_model(name) && !encoded_equals(sp_span_from(pair, name.len + 1), x->inspection.model, true))
             return true;
     }
     return false;
@@ -73,6 +88,7 @@ static bool change(struct sp_exchange *x, struct sp_json_place *place, struct sp
         if (places[i] != place && places[i]->at > at)
             places[i]->at = places[i]->at - len + text.len;
     place->len = text.len;
+    inspection->changed = true;
     return true;
 }
 
@@ -124,10 +140,9 @@ static bool ask_for_usage(struct sp_exchange *x) {
         inspection->withhold = extend_stream_options(x);
         return true;
     }
-    struct sp_json_place place = {.at = inspection->insert_at.at};
+    struct sp_json_place place = {.at = inspection->insert_at.at}; /* the model follows, at the least */
     inspection->withhold = true;
-    return change(x, &place, inspection->insert_at.len ? SP_SPAN("\"stream_options\":{\"include_usage\":true}")
-                                                       : SP_SPAN("\"stream_options\":{\"include_usage\":true},"));
+    return change(x, &place, SP_SPAN("\"stream_options\":{\"include_usage\":true},"));
 }
 
 /* ---- Choosing ---- */
@@ -161,7 +176,7 @@ enum sp_stage_answer sp_models_choose(struct sp_exchange *x) {
 bool sp_models_fall_back(struct sp_exchange *x) {
     const struct sp_config *config = x->snapshot->config;
     const struct sp_model_config *first = x->model ? sp_config_model(config, x->inspection.model) : NULL;
-    if (!first || x->answered || x->answer_begun || (!x->body.kept && x->body.sent))
+    if (!first || x->answered || x->answer_begun || !sp_body_is_whole(&x->body))
         return false;
     while (x->fallbacks < first->n_fallback) {
         const struct sp_model_config *next = &config->models[first->fallback[x->fallbacks++]];
@@ -254,7 +269,7 @@ static int write_all(const struct sp_exchange *x, bool anthropic, struct sp_buff
 static const struct sp_model_config *find_in_path(const struct sp_exchange *x) {
     const struct sp_config *config = x->snapshot->config;
     for (size_t i = 0; i < config->n_models; i++)
-        if (form_equals(x->inspection.list_of, sp_span_text(config->models[i].name)))
+        if (encoded_equals(x->inspection.list_of, sp_span_text(config->models[i].name), false))
             return permitted(x, &config->models[i]) ? &config->models[i] : NULL;
     return NULL;
 }

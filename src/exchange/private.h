@@ -105,12 +105,15 @@ struct sp_body {
     uint64_t received, sent;
     bool complete;
     bool gathered;                 /* all of it is wanted before any is sent: it is inspected */
-    bool kept;                     /* everything from the first byte is still here: it can be sent again */
+    bool kept;                     /* what is sent stays here, to be sent again */
     bool waits_for_memory;
     struct sp_list waiter;
 };
 void sp_body_init(struct sp_body *body);
-/* Room to read into: at most `want` bytes; NULL: no memory within the budget now (front->read_more comes later). */
+/* Until the budget has room again: then comes front->read_more, and where the body is gathered sp_exchange_run(). */
+void sp_body_wait_for_memory(struct sp_exchange *x);
+void sp_body_wait_no_more(struct sp_exchange *x);
+/* Room to read into: at most `want` bytes; NULL: no memory within the budget now, and it waits for some. */
 char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len);
 void sp_body_added(struct sp_exchange *x, size_t n);
 size_t sp_body_add(struct sp_exchange *x, struct sp_span bytes); /* how much was taken */
@@ -119,7 +122,9 @@ struct iovec;
 int sp_body_unsent(const struct sp_exchange *x, struct iovec *pieces, int max);
 static inline uint64_t sp_body_waiting(const struct sp_body *body) { return body->received - body->sent; }
 void sp_body_sent(struct sp_exchange *x, size_t n);
-void sp_body_rewind(struct sp_exchange *x);  /* only while kept */
+/* Is everything that came still here, so that it can be sent from its beginning? */
+static inline bool sp_body_is_whole(const struct sp_body *body) { return body->kept || body->sent == 0; }
+void sp_body_rewind(struct sp_exchange *x);  /* only while whole */
 void sp_body_let_go(struct sp_exchange *x);  /* no second try any more: what was sent is freed */
 void sp_body_free(struct sp_exchange *x);
 /* Reading what has come, piece by piece, each once; and changing a whole body of which nothing was sent yet. */
@@ -157,7 +162,9 @@ struct sp_inspection {
     bool is_json, stream, include_usage;
     bool listing;                  /* it asks which models there are; list_of: about this one alone */
     struct sp_span list_of;
+    bool changed;                  /* the body is not the client's to the byte */
     bool withhold;                 /* the usage event that comes was not the client's wish */
+    bool seen;                     /* prompt is an estimate of what the body says, else of its length so far */
     uint64_t prompt;               /* estimate, tokens */
     uint64_t reserve;              /* prompt and answer together */
 };
@@ -225,7 +232,8 @@ struct sp_exchange {
     uint64_t bytes_in, bytes_out;
     unsigned status;
     const char *reason;                   /* constant; why it ended as it did */
-    const char *pool, *server;            /* for the log; of the snapshot */
+    const struct sp_pool_config *pool;    /* for the log: whose server was asked last, and which; of the snapshot */
+    const char *server;
     struct sp_span request_id;
     char request_id_made[SP_REQUEST_ID_LEN + 1];
 

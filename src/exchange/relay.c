@@ -36,7 +36,7 @@ static void pass_head(struct sp_exchange *x, const struct sp_http_response *resp
     const struct sp_headers_config *config = &x->route->response_headers;
     for (size_t i = 0; i < config->n_set; i++)
         sp_answer_add(&answer, sp_span_text(config->set[i].name), sp_span_text(config->set[i].value));
-    if (x->usage && x->inspection.withhold)
+    if (x->usage && sp_usage_withholds(x->usage))
         answer.has_length = false; /* what is passed on is shorter */
     sp_answer_common(x, &answer);
     x->status = x->told_status = response->status;

@@ -6,15 +6,30 @@
 
 enum { FLOOD_MIN = 256 }; /* clients at once from which on it is worth giving their memory back */
 
+static void move_all(struct sp_list *from, struct sp_list *to) {
+    while (!sp_list_empty(from)) {
+        struct sp_list *first = from->next;
+        sp_list_remove(first);
+        sp_list_append(to, first);
+    }
+}
+
 static void wake_waiters(struct sp_deferred *deferred) {
     struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, wake_waiters);
-    /* First come, first served; each takes what it needs, and the rest wait for the next block that is freed. */
-    while (!sp_list_empty(&service->body_waiters) && service->body_bytes + SP_BODY_BLOCK_SIZE <= service->body_bytes_max) {
-        struct sp_exchange *x = sp_list_entry(service->body_waiters.next, struct sp_exchange, body.waiter);
-        sp_list_remove(&x->body.waiter);
-        x->body.waits_for_memory = false;
+    struct sp_list woken;
+    sp_list_init(&woken);
+    move_all(&service->body_waiters, &woken);
+    /* First come, first served; each takes what it needs, and the rest wait for the next block that is freed. Each is woken once: who finds
+     * too little waits again. */
+    while (!sp_list_empty(&woken) && service->body_bytes + SP_BODY_BLOCK_SIZE <= service->body_bytes_max) {
+        struct sp_exchange *x = sp_list_entry(woken.next, struct sp_exchange, body.waiter);
+        sp_body_wait_no_more(x);
         x->front->read_more(x);
+        if (x->body.gathered) /* it may have waited for its scan, with nothing more to come */
+            sp_exchange_run(x);
     }
+    move_all(&service->body_waiters, &woken); /* behind those that came first */
+    move_all(&woken, &service->body_waiters);
 }
 
 /* A flood is over: what it needed goes back to the system. Left to itself, malloc keeps it for ever below whatever lies on top. */

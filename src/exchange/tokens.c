@@ -16,7 +16,7 @@ static bool generates(const struct sp_exchange *x) {
     return true;
 }
 
-/* A body that nobody looked at: a token for four bytes, as for text. */
+/* A body that nobody looked at: a token for four bytes, as for text. Of one in chunks as many as came. */
 static uint64_t unseen_prompt(const struct sp_exchange *x) {
     uint64_t bytes = x->request.framing == SP_FRAMING_LENGTH ? x->request.content_length : x->body.received;
     return bytes / 4 + (bytes % 4 != 0);
@@ -25,8 +25,9 @@ static uint64_t unseen_prompt(const struct sp_exchange *x) {
 enum sp_stage_answer sp_tokens_reserve(struct sp_exchange *x, const struct sp_ask *ask) {
     const struct sp_route_config *route = x->route;
     struct sp_inspection *inspection = &x->inspection;
+    inspection->seen = ask != NULL;
     inspection->prompt = ask ? sp_ask_prompt_estimate(ask) : unseen_prompt(x);
-    uint64_t answers = ask ? ask->n : 1, each = ask && ask->max_tokens ? ask->max_tokens : route->max_tokens_default;
+    uint64_t answers = ask ? ask->n * sp_max(ask->prompts, 1u) : 1, each = ask && ask->max_tokens ? ask->max_tokens : route->max_tokens_default;
     if (route->max_tokens_cap && ask && ask->max_tokens > route->max_tokens_cap)
         return sp_reply(x, 400, "max_tokens_too_large",
                         sp_sentence(x, "You ask for %llu tokens at most; here %llu are the most that can be asked for.",
@@ -68,11 +69,14 @@ void sp_tokens_answer_begins(struct sp_exchange *x, const struct sp_http_respons
     enum sp_usage_form form = sp_usage_form(type ? type->value : SP_SPAN(""), encoding ? encoding->value : SP_SPAN(""));
     if (form == SP_USAGE_NONE || !(x->usage = take_reader(x->service)))
         return;
-    sp_usage_begin(x->usage, form, x->inspection.withhold && form == SP_USAGE_EVENTS);
+    sp_usage_begin(x->usage, form, x->inspection.withhold);
 }
 
+/* Of a body in chunks that nobody looked at more may have come since it was reserved for. */
+static uint64_t prompt_of(const struct sp_exchange *x) { return x->inspection.seen ? x->inspection.prompt : unseen_prompt(x); }
+
 static uint64_t so_far(const struct sp_exchange *x, const struct sp_usage *usage) {
-    uint64_t input = usage->input_known ? usage->input : x->inspection.prompt;
+    uint64_t input = usage->input_known ? usage->input : prompt_of(x);
     return usage->known ? usage->input + usage->output : input + (usage->text_bytes + 3) / 4;
 }
 
@@ -94,22 +98,19 @@ struct sp_span sp_tokens_answer_ends(struct sp_exchange *x) {
 /* ---- Settlement ---- */
 
 static uint64_t estimate(struct sp_exchange *x, const struct sp_usage *usage) {
+    uint64_t input = usage && usage->input_known ? usage->input : prompt_of(x), output = 0;
+    if (x->told_status && !usage) /* an answer that cannot be read: what was reserved is what it cost */
+        output = x->inspection.reserve - x->inspection.prompt;
+    else if (x->told_status) /* else the server was at work on it, and nobody knows how far it came */
+        output = (usage->text_bytes + 3) / 4;
     x->tokens_estimated = true;
-    uint64_t input = usage && usage->input_known ? usage->input : x->inspection.prompt;
     x->tokens_in = (int64_t)input;
-    if (x->told_status == 0) { /* the server was at work on it, and nobody knows how far it came */
-        x->tokens_out = 0;
-        return input;
-    }
-    if (!usage) { /* an answer that cannot be read: what was reserved is what it cost */
-        x->tokens_out = (int64_t)(x->inspection.reserve - x->inspection.prompt);
-        return x->inspection.reserve;
-    }
-    x->tokens_out = (int64_t)((usage->text_bytes + 3) / 4);
-    return input + (uint64_t)x->tokens_out;
+    x->tokens_out = (int64_t)output;
+    return input + output;
 }
 
-/* Nothing that was never sent on costs anything, nor what the server refused; everything else does, also where no usage was told. */
+/* Nothing that was never sent on costs anything, nor what the server refused or sent elsewhere; everything else does, also where no usage
+ * was told. */
 uint64_t sp_tokens_used(struct sp_exchange *x) {
     const struct sp_usage *usage = x->usage ? sp_usage_of(x->usage) : NULL;
     uint64_t used = 0;
@@ -119,7 +120,7 @@ uint64_t sp_tokens_used(struct sp_exchange *x) {
             x->tokens_in = (int64_t)usage->input;
             x->tokens_out = (int64_t)usage->output;
             used = usage->input + usage->output;
-        } else if (x->told_status < 400) {
+        } else if (x->told_status < 300) {
             used = estimate(x, usage);
         }
     }

@@ -1,5 +1,7 @@
 #include "json_scan.h"
 
+#include "chars.h"
+
 #define ANY_KIND 0xff
 #define OR_NULL  SP_JSON_IS_NULL
 
@@ -44,6 +46,31 @@ enum sp_json_role sp_json_known(struct sp_span name) {
     return role < SP_JSON_KNOWN_COUNT ? role : SP_JSON_ANYTHING;
 }
 
+/* In lower case, as Go, Java and .NET compare without regard for it: besides ASCII these four are equal to letters of it. 0: not at most
+ * `size` bytes. */
+static size_t fold(struct sp_span name, char *out, size_t size) {
+    static const struct {
+        struct sp_span from;
+        char to;
+    } others[] = {{SP_SPAN("\u017f"), 's'}, {SP_SPAN("\u212a"), 'k'}, {SP_SPAN("\u0130"), 'i'}, {SP_SPAN("\u0131"), 'i'}};
+    size_t n = 0;
+    while (name.len > 0 && n < size) {
+        size_t i = 0;
+        while (i < SP_COUNT(others) && !sp_span_starts(name, others[i].from))
+            i++;
+        out[n++] = i < SP_COUNT(others) ? others[i].to : sp_char_lower(name.at[0]);
+        name = sp_span_from(name, i < SP_COUNT(others) ? others[i].from.len : 1);
+    }
+    return name.len == 0 ? n : 0;
+}
+
+enum sp_json_role sp_json_resembles(struct sp_span name) {
+    char folded[sizeof "max_completion_tokens" - 1]; /* the longest */
+    size_t n = fold(name, folded, sizeof folded);
+    enum sp_json_role role = sp_json_known(sp_span(folded, n));
+    return role == SP_JSON_ANYTHING || sp_span_eq(name, known[role].name) ? SP_JSON_ANYTHING : role;
+}
+
 /* What an image or a file is carried in: strings, for a part may hold text beside them. */
 static enum sp_json_role member_of_part(struct sp_span name) {
     static const struct sp_span payloads[] = {SP_SPAN("url"), SP_SPAN("image_url"), SP_SPAN("file_data")};
@@ -79,6 +106,8 @@ enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_rol
 enum sp_json_role sp_json_ask_element(enum sp_json_role of) {
     if (of == SP_JSON_MESSAGES || of == SP_JSON_INPUT)
         return SP_JSON_MESSAGE;
+    if (of == SP_JSON_PROMPT)
+        return SP_JSON_ONE_PROMPT;
     return is_tool(of) ? SP_JSON_TOOL : is_prompt(of) ? SP_JSON_PART : SP_JSON_ANYTHING;
 }
 
@@ -89,6 +118,8 @@ const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind)
         return "The member \"stream_options.include_usage\" is not a boolean; send true or false.";
     if (scan->role == SP_JSON_MESSAGE && kind != SP_JSON_IS_NUMBER) /* input may be a list of token ids */
         scan->ask.messages++;
+    if (scan->role == SP_JSON_ONE_PROMPT && kind != SP_JSON_IS_NUMBER) /* the same */
+        scan->ask.prompts++;
     if (scan->role == SP_JSON_OUTERMOST)
         scan->ask.insert_at = (struct sp_json_place){.at = scan->token_at + 1};
     return NULL;

@@ -70,7 +70,7 @@ static enum sp_json_kind kind_of(char first) {
 static const char *begin_value(struct sp_json_scan *scan, const char *at, const char *end) {
     enum sp_json_kind kind = kind_of(*at);
     scan->token_at = sp_json_offset(scan, at);
-    if (scan->role <= SP_JSON_MESSAGE && kind != SP_JSON_IS_NONE) {
+    if (scan->role <= SP_JSON_ONE_PROMPT && kind != SP_JSON_IS_NONE) {
         const char *wrong = sp_json_ask_value(scan, kind);
         if (wrong)
             return sp_json_refuse(scan, at, wrong);

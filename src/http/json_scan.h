@@ -46,7 +46,7 @@ enum sp_json_kind {
 };
 
 /* What a value is for us; see json_ask.c. First those that are members of the outermost object, in the order of its table there; up to
- * MESSAGE a value's beginning means something. */
+ * ONE_PROMPT a value's beginning means something. */
 enum sp_json_role {
     SP_JSON_MODEL,
     SP_JSON_STREAM,
@@ -66,6 +66,7 @@ enum sp_json_role {
     SP_JSON_OUTERMOST = SP_JSON_KNOWN_COUNT,
     SP_JSON_INCLUDE_USAGE, /* of stream_options */
     SP_JSON_MESSAGE,       /* an element of messages or input */
+    SP_JSON_ONE_PROMPT,    /* an element of prompt */
     SP_JSON_PART,          /* anything within one or within another prompt */
     SP_JSON_PART_TYPE,     /* a member named type there */
     SP_JSON_PART_DATA,     /* one named data */
@@ -173,7 +174,7 @@ int sp_json_members_add(struct sp_json_members *members, unsigned first, struct 
 /* ---- Meaning: a sentence where a value must be refused, NULL otherwise; `after` is where what has ended ended ---- */
 enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_role of, struct sp_span name, uint64_t after);
 enum sp_json_role sp_json_ask_element(enum sp_json_role of);
-const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind); /* one begins; its role is at most MESSAGE */
+const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind); /* one begins; its role is at most ONE_PROMPT */
 const char *sp_json_ask_string(struct sp_json_scan *scan, uint64_t after);
 const char *sp_json_ask_number(struct sp_json_scan *scan); /* in scan->text */
 void sp_json_ask_literal(struct sp_json_scan *scan, uint64_t after);
@@ -181,6 +182,8 @@ void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *l
                         uint64_t after); /* its role is at most OUTERMOST, or it is text */
 /* Also for what is no JSON. */
 enum sp_json_role sp_json_known(struct sp_span name); /* ANYTHING: no member somebody asks for */
+/* The one that a reader without regard for case would take it for, ANYTHING if none or if it is written as it should be. */
+enum sp_json_role sp_json_resembles(struct sp_span name);
 bool sp_ask_is_count(enum sp_json_role role);         /* n, max_tokens and the like */
 const char *sp_ask_count(struct sp_ask *ask, enum sp_json_role role, struct sp_span digits);
 const char *sp_ask_model(struct sp_ask *ask, struct sp_span name);

@@ -100,6 +100,8 @@ static const char *after_boundary(struct sp_multipart_scan *scan, const char *at
     return at + 1;
 }
 
+static bool is_asked_for(enum sp_json_role role) { return role == SP_JSON_MODEL || role == SP_JSON_STREAM || sp_ask_is_count(role); }
+
 /* What the part is for, once its head is whole. */
 static const char *begin_part(struct sp_multipart_scan *scan, const char *after) {
     struct sp_multipart_head head;
@@ -107,8 +109,10 @@ static const char *begin_part(struct sp_multipart_scan *scan, const char *after)
     if (wrong)
         return refuse_at(scan, after, scan->part_at, wrong);
     scan->role = (uint8_t)sp_json_known(head.name);
-    if (scan->role != SP_JSON_MODEL && scan->role != SP_JSON_STREAM && !sp_ask_is_count(scan->role))
+    if (!is_asked_for(scan->role))
         scan->role = SP_JSON_ANYTHING;
+    if (is_asked_for(sp_json_resembles(head.name)))
+        return refuse_at(scan, after, scan->part_at, "A part's name differs from a known one only in case; send it in lower case.");
     if (scan->role != SP_JSON_ANYTHING) {
         if (head.is_file || !head.is_utf8)
             return refuse_at(scan, after, scan->part_at,

@@ -1,6 +1,7 @@
 #include "multipart_head.h"
 
 #include <sallyport/http.h>
+#include <sallyport/json.h>
 
 #include "chars.h"
 
@@ -86,6 +87,11 @@ bool sp_multipart_boundary(struct sp_span content_type, struct sp_span *ret_boun
     return true;
 }
 
+/* Encoded, or a part of a longer one: name*, name*0 (RFC 2231). */
+static bool is_extended(struct sp_span name, struct sp_span plain) {
+    return name.len > plain.len && name.at[plain.len] == '*' && sp_span_eq_nocase(sp_span(name.at, plain.len), plain);
+}
+
 static bool parse_disposition(struct sp_span value, struct sp_multipart_head *head) {
     struct sp_span rest = value, name, text;
     if (!sp_span_eq_nocase(take_token(&rest), SP_SPAN("form-data")))
@@ -96,13 +102,19 @@ static bool parse_disposition(struct sp_span value, struct sp_multipart_head *he
             if (head->name.at || memchr(text.at, '\\', text.len))
                 return false;
             head->name = text;
-        } else if (sp_span_eq_nocase(name, SP_SPAN("name*"))) { /* RFC 7578 §4.2: must not be; readers differ about which one counts */
+        } else if (is_extended(name, SP_SPAN("name"))) { /* RFC 7578 §4.2: must not be; readers differ about which one counts */
             return false;
         } else if (sp_span_eq_nocase(name, SP_SPAN("filename")) || sp_span_eq_nocase(name, SP_SPAN("filename*"))) {
             head->is_file = true;
         }
     }
     return found == NONE && head->name.at && head->name.len > 0;
+}
+
+/* "utf8" is no registered name, but many send it and nobody takes it for anything else. */
+static bool is_part_of_utf8(struct sp_span charset) {
+    return sp_span_eq_nocase(charset, SP_SPAN("utf-8")) || sp_span_eq_nocase(charset, SP_SPAN("utf8")) ||
+           sp_span_eq_nocase(charset, SP_SPAN("us-ascii"));
 }
 
 /* type "/" subtype and parameters, of which only the character set matters here. */
@@ -113,8 +125,17 @@ static bool parse_type(struct sp_span value, struct sp_multipart_head *head) {
     enum parameter found;
     while ((found = next_parameter(&rest, &name, &text)) == FOUND)
         if (sp_span_eq_nocase(name, SP_SPAN("charset")))
-            head->is_utf8 &= sp_span_eq_nocase(text, SP_SPAN("utf-8")) || sp_span_eq_nocase(text, SP_SPAN("us-ascii"));
+            head->is_utf8 &= is_part_of_utf8(text);
+        else if (is_extended(name, SP_SPAN("charset")))
+            head->is_utf8 = false;
     return found == NONE;
+}
+
+bool sp_content_is_utf8(struct sp_span content_type) {
+    while (content_type.len > 0 && memchr("; \t", content_type.at[content_type.len - 1], 3)) /* an empty parameter is one, RFC 9110 §5.6.6 */
+        content_type.len--;
+    struct sp_multipart_head head = {.is_utf8 = true};
+    return parse_type(content_type, &head) && head.is_utf8;
 }
 
 /* RFC 7578 §4.7 wants none; a coding that changes bytes would make a value read differently by who knows it. */

@@ -54,9 +54,11 @@ void sp_usage_reader_free(struct sp_usage_reader *reader) {
 
 void sp_usage_begin(struct sp_usage_reader *reader, enum sp_usage_form form, bool withhold) {
     sp_buffer_free(&reader->held);
-    *reader = (struct sp_usage_reader){.held = reader->held, .form = form, .withhold = withhold};
+    *reader = (struct sp_usage_reader){.held = reader->held, .form = form, .withhold = withhold && form == SP_USAGE_EVENTS};
     sp_usage_scan_begin(&reader->scan);
 }
+
+bool sp_usage_withholds(const struct sp_usage_reader *reader) { return reader->withhold; }
 
 /* ---- What was said ---- */
 
@@ -254,7 +256,7 @@ static struct sp_span read_withholding(struct sp_usage_reader *reader, struct sp
 }
 
 void sp_usage_read(struct sp_usage_reader *reader, struct sp_span *input, struct sp_span *ret_pass) {
-    if (reader->form == SP_USAGE_EVENTS && reader->withhold) {
+    if (reader->withhold) {
         *ret_pass = read_withholding(reader, input);
     } else {
         if (reader->form == SP_USAGE_EVENTS)

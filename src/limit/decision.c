@@ -54,8 +54,8 @@ static void refuse(const struct sp_limit_request *request, enum sp_limit_kind ki
     ret->retry_after_ms = ret->never ? 0 : to_ms(answer->bucket.retry_us);
 }
 
-void sp_decision_combine(const struct sp_limit_request *request, const struct sp_limit_answer answers[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX],
-                         struct sp_limit_decision *ret) {
+void sp_decision_combine(const struct sp_limit_request *request,
+                         const struct sp_limit_answer answers[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX], struct sp_limit_decision *ret) {
     const struct sp_limit_answer *longest = NULL;
     *ret = (struct sp_limit_decision){.admitted = true};
     for (size_t kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {

@@ -27,8 +27,8 @@ static inline bool sp_answer_refuses(const struct sp_limit_config *limit, const 
 
 /* answers[kind][i] is of limits[i]. Refused: the bucket that takes longest is the one that is named, so that a client that waits for it
  * finds the others ready too. */
-void sp_decision_combine(const struct sp_limit_request *request, const struct sp_limit_answer answers[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX],
-                         struct sp_limit_decision *ret);
+void sp_decision_combine(const struct sp_limit_request *request,
+                         const struct sp_limit_answer answers[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX], struct sp_limit_decision *ret);
 /* No place was free. `ret` says of buckets what it said before. */
 void sp_decision_refuse_place(const struct sp_limit_config *limit, uint64_t retry_ms, struct sp_limit_decision *ret);
 

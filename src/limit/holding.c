@@ -1,8 +1,8 @@
 #include "holding.h"
 
 /* A record's state is one word: what it is, how many of its items count, and above that a number that rises with each use, so that a swap
- * which began in an earlier use, or before another item counted, fails. States lie side by side, apart from the records: who looks through a
- * region touches no record that was never used. */
+ * which began in an earlier use, or before another item counted, fails. States lie side by side, apart from the records: who looks through
+ * a region touches no record that was never used. */
 enum state {
     FREE,
     HELD,

@@ -1,9 +1,9 @@
-/* Holdings: what requests under way hold (reserved tokens, places), written down in shared memory, so that a sibling can settle for a worker
- * that was killed. One region per worker slot. A record is let go of exactly once: by its owner, or by who takes it over, decided by one
- * compare-and-swap of its state; a worker that stood still for long and comes back finds that it no longer holds anything.
- * What was taken counts as held from the next instruction on (sp_holding_note() before, sp_holding_count() after): a worker killed between
- * the two leaves something that stays taken, never something that comes back though nobody took it. It must not know Redis or buckets: it
- * keeps names and numbers. */
+/* Holdings: what requests under way hold (reserved tokens, places), written down in shared memory, so that a sibling can settle for a
+ * worker that was killed. One region per worker slot. A record is let go of exactly once: by its owner, or by who takes it over, decided by
+ * one compare-and-swap of its state; a worker that stood still for long and comes back finds that it no longer holds anything. What was
+ * taken counts as held from the next instruction on (sp_holding_note() before, sp_holding_count() after): a worker killed between the two
+ * leaves something that stays taken, never something that comes back though nobody took it. It must not know Redis or buckets: it keeps
+ * names and numbers. */
 #ifndef SP_LIMIT_HOLDING_H
 #define SP_LIMIT_HOLDING_H
 
@@ -32,8 +32,8 @@ struct sp_holdings {
     bool settled;  /* what a predecessor left was looked for */
 };
 size_t sp_holdings_segment_size(void); /* pages never touched cost nothing */
-/* Opens the region of this worker slot; what is there from a predecessor stays until sp_holdings_recover(). Two processes never have one slot
- * at the same time. */
+/* Opens the region of this worker slot; what is there from a predecessor stays until sp_holdings_recover(). Two processes never have one
+ * slot at the same time. */
 void sp_holdings_open(struct sp_holdings_segment *segment, unsigned worker_slot, struct sp_holdings *ret);
 /* An empty record; NULL: none is free. Before the first sp_holdings_recover() there is none. */
 struct sp_holding *sp_holding_begin(struct sp_holdings *holdings);
@@ -43,7 +43,8 @@ bool sp_holding_note(struct sp_holding *holding, const struct sp_holding_item *i
  * the record over and settles what counted before. */
 bool sp_holding_count(struct sp_holding *holding, size_t n, uint64_t tokens);
 void sp_holding_progress(struct sp_holding *holding, uint64_t tokens); /* what it has cost so far */
-/* true: it was ours, and is let go of: the caller settles. false: somebody has taken it over and settles. The record is not ours any more. */
+/* true: it was ours, and is let go of: the caller settles. false: somebody has taken it over and settles. The record is not ours any more.
+ */
 bool sp_holding_end(struct sp_holdings *holdings, struct sp_holding *holding);
 /* Once a second: says that we are alive; calls `settle` for every record of our own region that a predecessor left (first call), and of
  * regions whose worker has been silent for SP_HOLDER_SILENT_MS. used: what it had cost when it was last told. */

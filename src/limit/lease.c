@@ -1,5 +1,5 @@
-/* Giving out leased tokens, and knowing when to lease more. Everything but the tokens themselves is an estimate, which may be lost or counted
- * by halves where processes meet. */
+/* Giving out leased tokens, and knowing when to lease more. Everything but the tokens themselves is an estimate, which may be lost or
+ * counted by halves where processes meet. */
 #include "lease.h"
 
 #include "lease_table.h"
@@ -8,10 +8,10 @@ __extension__ typedef unsigned __int128 wide;
 
 #define T_US      (SP_LEASE_MS * UINT64_C(1000))
 #define T         (T_US / LEASE_US_PER_UNIT)
-#define LEAD      (T / 5)   /* what is alive lasts for less than this: more is asked for */
-#define BUSY      4         /* takes in T that make a lease worth its while */
-#define VIEW_LIFE (16 * T)  /* so long it is shown what Redis told last */
-#define TRIES     3         /* at counting, where others count at the same moment */
+#define LEAD      (T / 5)  /* what is alive lasts for less than this: more is asked for */
+#define BUSY      4        /* takes in T that make a lease worth its while */
+#define VIEW_LIFE (16 * T) /* so long it is shown what Redis told last */
+#define TRIES     3        /* at counting, where others count at the same moment */
 
 /* Demand of one window of length T: tokens in the lower bits, takes, as far as they matter, above. */
 #define DEMAND_TOKEN_BITS 25

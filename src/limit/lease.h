@@ -1,14 +1,13 @@
 /* Leases: tokens that were taken from the bucket in Redis ahead of demand, and are given out here, by all workers of this machine, without
- * asking. In shared memory, lock-free: every change is one swap of a cell of 16 bytes (lease_table.h), so a killed process leaves nothing to
- * repair.
+ * asking. In shared memory, lock-free: every change is one swap of a cell of 16 bytes (lease_table.h), so a killed process leaves nothing
+ * to repair.
  *
- * What is exact: a token given out here was debited in Redis after the request for it was sent, and is given out less than SP_LEASE_MS after
- * that. The instant at which it is given out is a reading of CLOCK_MONOTONIC after the swap that took it: a process that stood still before
- * its swap, or between the two, finds the token dead and does not give it, so no stop, however long, makes a token live longer. A caller
- * that goes on to wait for something else looks at the clock again before it uses the token (ret->expiry_us). The script keeps the bucket at
- * or below burst − rate · SP_LEASE_MS when it grants. See LIMITS.
- * What may be lost: tokens that nobody asked for in time, a lease that finds no room in the table, a token that a process took just before it
- * was killed or stopped. Never gained.
+ * What is exact: a token given out here was debited in Redis after the request for it was sent, and is given out less than SP_LEASE_MS
+ * after that. The instant at which it is given out is a reading of CLOCK_MONOTONIC after the swap that took it: a process that stood still
+ * before its swap, or between the two, finds the token dead and does not give it, so no stop, however long, makes a token live longer. A
+ * caller that goes on to wait for something else looks at the clock again before it uses the token (ret->expiry_us). The script keeps the
+ * bucket at or below burst − rate · SP_LEASE_MS when it grants. See LIMITS. What may be lost: tokens that nobody asked for in time, a lease
+ * that finds no room in the table, a token that a process took just before it was killed or stopped. Never gained.
  *
  * How much is asked for ahead, and when: as much as SP_LEASE_MS of the demand measured here need, when what is alive will not last for
  * LEAD_MS; one asker at a time. Where Redis has less than was wished for, several times in a row, the subject's demand is beyond what its
@@ -53,8 +52,8 @@ struct sp_lease_answer {
     struct sp_bucket_answer bucket; /* GIVEN, REFUSED: what clients are shown, an estimate: what Redis told last and what is alive here */
     uint64_t burst;
 };
-/* `cost` whole tokens, out of one grant: of those that have enough, the one that expires first. Counts the demand. A wish is never more than
- * rate · T rounded up or `cost`, whichever is larger. A subject that asks less than four times in SP_LEASE_MS gets no wish. */
+/* `cost` whole tokens, out of one grant: of those that have enough, the one that expires first. Counts the demand. A wish is never more
+ * than rate · T rounded up or `cost`, whichever is larger. A subject that asks less than four times in SP_LEASE_MS gets no wish. */
 void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
                    struct sp_lease_answer *ret);
 /* Back into the grant it came from, if that is still alive: never into a later one. */

@@ -1,7 +1,7 @@
-/* The table in which leases live. Cells of 16 bytes, each of its own: whose it is and of which sort, until when it holds, and a number. A cell
- * whose time is over is as good as an empty one and may be taken by anybody; so may a spent grant where there is no other. All cells of one
- * name lie in one window, each sort at most once but grants; where two processes made the same cell at the same moment, the first in the
- * window counts (a second grant is simply another).
+/* The table in which leases live. Cells of 16 bytes, each of its own: whose it is and of which sort, until when it holds, and a number. A
+ * cell whose time is over is as good as an empty one and may be taken by anybody; so may a spent grant where there is no other. All cells
+ * of one name lie in one window, each sort at most once but grants; where two processes made the same cell at the same moment, the first in
+ * the window counts (a second grant is simply another).
  *
  *     key   hash 46 | until, upper 8 bits | sort 3 | row 7        the other 11 bits of the hash are where the window begins
  *     word  until, lower 36 bits | amount 28
@@ -19,13 +19,13 @@
 #define LEASE_ROWS       128 /* by kind and limit */
 #define LEASE_ROW_BITS   7
 
-#define LEASE_SORT_SHIFT   7
-#define LEASE_HIGH_SHIFT   10
-#define LEASE_LOW_BITS     36
-#define LEASE_AMOUNT_BITS  28
-#define LEASE_AMOUNT_MAX   ((UINT64_C(1) << LEASE_AMOUNT_BITS) - 1)
-#define LEASE_NAME_MASK    (~(UINT64_C(0x7ff) << LEASE_SORT_SHIFT))
-#define LEASE_US_PER_UNIT  64
+#define LEASE_SORT_SHIFT  7
+#define LEASE_HIGH_SHIFT  10
+#define LEASE_LOW_BITS    36
+#define LEASE_AMOUNT_BITS 28
+#define LEASE_AMOUNT_MAX  ((UINT64_C(1) << LEASE_AMOUNT_BITS) - 1)
+#define LEASE_NAME_MASK   (~(UINT64_C(0x7ff) << LEASE_SORT_SHIFT))
+#define LEASE_US_PER_UNIT 64
 
 enum lease_sort {
     LEASE_GRANT = 1, /* amount: tokens; until: they die */

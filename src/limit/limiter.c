@@ -1,5 +1,5 @@
-/* The limiter: asks Redis where there is one, this machine's memory where there is none, and what each limit says of outages when Redis does
- * not answer. */
+/* The limiter: asks Redis where there is one, this machine's memory where there is none, and what each limit says of outages when Redis
+ * does not answer. */
 #include "limiter.h"
 
 #include <errno.h>
@@ -222,9 +222,10 @@ int sp_limiter_configure(struct sp_limiter *limiter, struct sp_config *config, s
 void sp_limiter_state(const struct sp_limiter *limiter, struct sp_limiter_state *ret) {
     *ret = (struct sp_limiter_state){0};
     sp_redis_store_state(limiter->redis, ret);
-    ret->overflowed = sp_local_overflowed(&limiter->local);
+    ret->overflowed = sp_local_overflowed(&limiter->local) + sp_slots_crowded(limiter->slots);
     ret->leased = limiter->leased;
     ret->strict = limiter->strict;
+    ret->settlements = limiter->settlements;
     ret->recovered = limiter->recovered;
     const char *feed = sp_revocation_feed_problem(limiter->feed);
     if (!ret->problem[0])
@@ -256,7 +257,8 @@ void sp_limiter_levels(struct sp_limiter *limiter, const struct sp_limit_config 
 
 /* ---- Revocations ---- */
 
-void sp_limiter_share_revocations(struct sp_limiter *limiter, const struct sp_revocations *known, sp_revoked_elsewhere *learned, void *owner) {
+void sp_limiter_share_revocations(struct sp_limiter *limiter, const struct sp_revocations *known, sp_revoked_elsewhere *learned,
+                                  void *owner) {
     sp_revocation_feed_share(limiter->feed, known, learned, owner);
 }
 

@@ -29,7 +29,7 @@ struct sp_limiter {
     struct sp_list waiting;   /* requests, by their node */
     struct sp_list refilling; /* struct refill */
     struct sp_timer recovery;
-    uint64_t leased, strict, recovered;
+    uint64_t leased, strict, settlements, recovered; /* as the state tells them */
 };
 
 #define SP_PLACE_RETRY_MS 1000 /* when a place will be free nobody knows */
@@ -53,6 +53,7 @@ struct sp_deciding {
     struct sp_limit_answer answers[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX];
     uint64_t expiry_us[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX]; /* of what is leased */
     uint64_t wish[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX];      /* ahead, not yet sent */
+    uint64_t asked_us[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX];  /* Redis' instant at which it took */
     struct sp_local_taken here[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX];
     /* Places: */
     size_t next_place;
@@ -95,10 +96,10 @@ void sp_limiter_init_refills(struct sp_limiter *limiter);
 void sp_limiter_drop_refills(struct sp_limiter *limiter); /* after the store is gone */
 
 /* limiter_settle.c */
-void sp_deciding_undo(struct sp_deciding *deciding); /* everything taken so far goes back */
-void sp_deciding_keep(struct sp_deciding *deciding); /* everything taken is the request's until it is finished */
-void sp_deciding_note_place(struct sp_deciding *deciding);   /* before the next place is asked for */
-void sp_deciding_count_place(struct sp_deciding *deciding);  /* it was taken */
+void sp_deciding_undo(struct sp_deciding *deciding);        /* everything taken so far goes back */
+void sp_deciding_keep(struct sp_deciding *deciding);        /* everything taken is the request's until it is finished */
+void sp_deciding_note_place(struct sp_deciding *deciding);  /* before the next place is asked for */
+void sp_deciding_count_place(struct sp_deciding *deciding); /* it was taken */
 void sp_limiter_recover(struct sp_limiter *limiter);
 
 #endif

@@ -1,8 +1,8 @@
 /* Decisions on this machine: in its own buckets where no Redis is configured, in its share of them where Redis is away. */
 #include "limiter.h"
 
-#define CLOSED_RETRY_US   SP_MICRO /* a limit that is closed while Redis is away is tried again after a second */
-#define STOOD_STILL_US    1000     /* a decision that took longer was interrupted: the clock it went by is not to be trusted any more */
+#define AWAY_RETRY_US  SP_MICRO /* what is refused because Redis is away is tried again after a second */
+#define STOOD_STILL_US 1000     /* a decision that took longer was interrupted: the clock it went by is not to be trusted any more */
 
 /* Open buckets that are asked in the table. */
 struct session {
@@ -45,11 +45,14 @@ static void publish_late(const struct session *session, size_t i) {
     publish(limiter, session->space, session->deciding->request->limits[i], 0, limiter->config);
 }
 
-/* The share has the same time to full as the whole: rate and burst are both divided. */
+/* The share has the same time to full as the whole: rate and burst are both divided. What it gave while Redis was away Redis does not know:
+ * of requests it is not given again when Redis is away the next time, so that outages that follow each other quickly admit no more than one
+ * long one. Of tokens refunds raise the level, which only Redis knows in full. */
 void sp_limiter_remember(struct sp_limiter *limiter, const struct sp_limit_config *limit, enum sp_limit_kind kind, uint64_t hash,
                          const struct sp_bucket_answer *told) {
     if (limit->on_outage == SP_OUTAGE_SHARE)
-        sp_local_remember(&limiter->local, sp_local_name(SP_SPACE_SHARE, kind, limit->slot, hash), sp_clock_us(), told->reset_us);
+        sp_local_remember(&limiter->local, sp_local_name(SP_SPACE_SHARE, kind, limit->slot, hash), sp_clock_us(), told->reset_us,
+                          kind == SP_LIMIT_TOKENS);
 }
 
 /* ---- The table ---- */
@@ -138,6 +141,20 @@ static void ask_table(struct session *session) {
     }
 }
 
+/* What is more than a share can ever hold may still be had when Redis is back. */
+static void put_off(struct session *session) {
+    struct sp_deciding *deciding = session->deciding;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = session->in_table[kind]; rest; rest &= rest - 1) {
+            size_t i = (size_t)__builtin_ctz(rest);
+            struct sp_bucket_answer *bucket = &deciding->answers[kind][i].bucket;
+            if (!bucket->never || sp_cost_of(deciding->request, kind) > sp_limit_burst(deciding->request->limits[i], kind))
+                continue;
+            bucket->never = false;
+            bucket->retry_us = AWAY_RETRY_US;
+        }
+}
+
 void sp_deciding_here(struct sp_deciding *deciding, enum sp_local_space space) {
     struct session session = {.deciding = deciding, .space = space};
     deciding->space = space;
@@ -151,12 +168,13 @@ void sp_deciding_here(struct sp_deciding *deciding, enum sp_local_space space) {
             if (space == SP_SPACE_LOCAL || limit->on_outage == SP_OUTAGE_SHARE)
                 session.in_table[kind] |= 1u << i;
             else if (limit->on_outage == SP_OUTAGE_CLOSED)
-                *answer = (struct sp_limit_answer){.asked = true,
-                                                   .burst = sp_limit_burst(limit, kind),
-                                                   .bucket = {.reset_us = CLOSED_RETRY_US, .retry_us = CLOSED_RETRY_US}};
+                *answer = (struct sp_limit_answer){
+                    .asked = true, .burst = sp_limit_burst(limit, kind), .bucket = {.reset_us = AWAY_RETRY_US, .retry_us = AWAY_RETRY_US}};
         }
         deciding->open[kind] = 0;
     }
     if (session.in_table[SP_LIMIT_REQUESTS] || session.in_table[SP_LIMIT_TOKENS])
         ask_table(&session);
+    if (space == SP_SPACE_SHARE)
+        put_off(&session);
 }

@@ -168,13 +168,15 @@ static void hear_part(struct sp_deciding *deciding, const struct sp_redis_part *
     sp_limiter_remember(limiter, part->limit, part->kind, deciding->hash[i], &answer->bucket);
     if (deciding->request->peek)
         return;
-    if (admitted && answer->bucket.admitted)
+    if (admitted && answer->bucket.admitted) {
         deciding->asked[part->kind] |= 1u << i;
+        deciding->asked_us[part->kind][i] = part->taken_us;
+    }
     if (admitted || answer->bucket.admitted) {
         told_lease(limiter, part, deciding->hash[i], deciding->ask.sent_us, admitted);
     } else if (!answer->bucket.admitted && !answer->bucket.never && may_be_leased(limiter, part->limit, part->kind)) {
-        answer->bucket.retry_us = sp_lease_refuse(&limiter->leases, lease_of(part->limit, part->kind, deciding->hash[i]), part->cost,
-                                                  answer->bucket.retry_us);
+        answer->bucket.retry_us =
+            sp_lease_refuse(&limiter->leases, lease_of(part->limit, part->kind, deciding->hash[i]), part->cost, answer->bucket.retry_us);
         answer->bucket.reset_us = sp_max(answer->bucket.reset_us, answer->bucket.retry_us);
     }
 }

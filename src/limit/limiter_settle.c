@@ -16,8 +16,8 @@ static bool end_holding(struct sp_limiter *limiter, struct sp_limit_request *req
     return !holding || sp_holding_end(&limiter->holdings, holding);
 }
 
-/* The record first: what is ours no more is not given back. Whoever is killed in between leaves places taken, so as little as possible is in
- * between. */
+/* The record first: what is ours no more is not given back. Whoever is killed in between leaves places taken, so as little as possible is
+ * in between. */
 static bool give_places(struct sp_limiter *limiter, struct sp_limit_request *request) {
     uint64_t names[SP_REQUEST_LIMITS_MAX];
     size_t n = 0;
@@ -31,22 +31,23 @@ static bool give_places(struct sp_limiter *limiter, struct sp_limit_request *req
     return true;
 }
 
-/* Tokens that Redis has taken are settled. Requests are not: by then others may have been refused for their sake, and what accrued since would
- * be given twice. */
-static void undo_buckets(struct sp_deciding *deciding) {
+static void undo_bucket(struct sp_deciding *deciding, unsigned kind, size_t i) {
     struct sp_limiter *limiter = deciding->limiter;
     const struct sp_limit_request *request = deciding->request;
+    const struct sp_limit_config *limit = request->limits[i];
+    uint64_t cost = sp_cost_of(request, kind);
+    if (deciding->taken[kind] >> i & 1)
+        sp_local_give_back(&limiter->local, &deciding->here[kind][i]);
+    if (deciding->leased[kind] >> i & 1)
+        sp_lease_give_back(&limiter->leases, sp_lease_name(limit->slot, kind, deciding->hash[i]), cost, deciding->expiry_us[kind][i]);
+    if (deciding->asked[kind] >> i & 1)
+        sp_redis_store_give_back(limiter->redis, limit, kind, &request->facts, cost, deciding->asked_us[kind][i]);
+}
+
+static void undo_buckets(struct sp_deciding *deciding) {
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
-        for (size_t i = 0; i < request->n_limits; i++) {
-            const struct sp_limit_config *limit = request->limits[i];
-            if (deciding->taken[kind] >> i & 1)
-                sp_local_give_back(&limiter->local, &deciding->here[kind][i]);
-            if (deciding->leased[kind] >> i & 1)
-                sp_lease_give_back(&limiter->leases, sp_lease_name(limit->slot, kind, deciding->hash[i]), sp_cost_of(request, kind),
-                                   deciding->expiry_us[kind][i]);
-            if (kind == SP_LIMIT_TOKENS && deciding->asked[kind] >> i & 1)
-                sp_redis_store_settle(limiter->redis, limit, kind, &request->facts, (int64_t)request->tokens);
-        }
+        for (size_t i = 0; i < deciding->request->n_limits; i++)
+            undo_bucket(deciding, kind, i);
 }
 
 void sp_deciding_undo(struct sp_deciding *deciding) {
@@ -135,10 +136,12 @@ void sp_deciding_keep(struct sp_deciding *deciding) {
 /* ---- The end of a request ---- */
 
 static void settle_tokens(struct sp_limiter *limiter, struct sp_limit_request *request, int64_t delta) {
+    bool in_redis = false;
     for (size_t i = 0; i < request->n_limits && delta != 0; i++) {
         const struct sp_limit_config *limit = request->limits[i];
         enum sp_limit_from from = request->from[SP_LIMIT_TOKENS][i];
         if (from == SP_FROM_REDIS) {
+            in_redis = true;
             sp_redis_store_settle(limiter->redis, limit, SP_LIMIT_TOKENS, &request->facts, delta);
         } else if (from != SP_FROM_NOWHERE) {
             uint64_t hash = sp_subject_hash(&limiter->hash_key, limit->by, &request->facts);
@@ -146,6 +149,7 @@ static void settle_tokens(struct sp_limiter *limiter, struct sp_limit_request *r
             sp_local_settle(&limiter->local, sp_local_name(space, SP_LIMIT_TOKENS, limit->slot, hash), sp_clock_us(), delta);
         }
     }
+    limiter->settlements += in_redis;
 }
 
 /* What was held less what was used: numbers beyond what a bucket could hold anyway are kept as that. */
@@ -182,7 +186,10 @@ void sp_limiter_progress(struct sp_limiter *limiter, struct sp_limit_request *re
         sp_holding_progress(request->holding, tokens);
 }
 
-bool sp_limiter_settled(struct sp_limiter *limiter) { return sp_redis_store_settled(limiter->redis); }
+bool sp_limiter_settled(struct sp_limiter *limiter) {
+    bool places = sp_slots_settled(limiter->slots);
+    return sp_redis_store_settled(limiter->redis) && places;
+}
 
 /* ---- What others left ---- */
 
@@ -207,6 +214,4 @@ static void settle_left(void *owner, const struct sp_holding_item *items, size_t
     }
 }
 
-void sp_limiter_recover(struct sp_limiter *limiter) {
-    sp_holdings_recover(&limiter->holdings, sp_clock_us() / 1000, settle_left, limiter);
-}
+void sp_limiter_recover(struct sp_limiter *limiter) { sp_holdings_recover(&limiter->holdings, sp_clock_us() / 1000, settle_left, limiter); }

@@ -312,7 +312,7 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
     }
 }
 
-void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us) {
+void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us, bool may_rise) {
     for (;;) {
         struct attempt attempt = begin(store, bucket, now_us);
         if (full_in_us == 0 && !find(attempt.segment, bucket.key))
@@ -320,7 +320,8 @@ void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket buck
         enum found found = seize(&attempt, store);
         if (found == NO_POLICY || attempt.overflow)
             return;
-        if (found == FOUND && finish(&attempt, attempt.now + units_of(full_in_us)))
+        uint64_t full_at = attempt.now + units_of(full_in_us);
+        if (found == FOUND && finish(&attempt, may_rise ? full_at : sp_max(full_at, attempt.full_at)))
             return;
     }
 }

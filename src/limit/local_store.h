@@ -63,8 +63,8 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
 void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta);
 /* Whole tokens in the bucket now, below zero in debt. -ENOENT: no policy was published. */
 int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t *ret) SP_MUST_USE;
-/* The bucket will be full in `full_in_us`, whatever was known before. */
-void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us);
+/* The bucket will be full in `full_in_us`, whatever was known before; unless it may rise, not before it would have been. */
+void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us, bool may_rise);
 uint64_t sp_local_overflowed(const struct sp_local_store *store);
 
 #endif

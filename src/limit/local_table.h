@@ -15,11 +15,11 @@
 #include "local_store.h"
 
 #define TABLE_CELLS (UINT64_C(1) << 20)
-#define WINDOW      16  /* cells in which a key may live; a multiple of the 4 that share a cache line */
-#define PAGE_CELLS  256 /* cells per page of 4 KiB */
+#define WINDOW      16                                   /* cells in which a key may live; a multiple of the 4 that share a cache line */
+#define PAGE_CELLS  256                                  /* cells per page of 4 KiB */
 #define ROWS        (SP_SPACE_COUNT * 2 * SP_LIMITS_MAX) /* by space, kind and limit */
-#define ROW_BITS    8   /* the low bits of a key: its row */
-#define TAGS        256 /* tag 0 is a claim: a cell somebody is about to fill */
+#define ROW_BITS    8                                    /* the low bits of a key: its row */
+#define TAGS        256                                  /* tag 0 is a claim: a cell somebody is about to fill */
 #define SWEEP_EVERY 127 /* new policies of a limit: fewer than half the tags, so that a tag is never ambiguous */
 
 #define UNITS_PER_US 64

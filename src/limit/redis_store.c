@@ -54,5 +54,5 @@ struct sp_redis_route *sp_redis_store_route(struct sp_redis_store *store) { retu
 void sp_redis_store_state(const struct sp_redis_store *store, struct sp_limiter_state *ret) {
     sp_redis_route_state(store->route, ret);
     ret->commands = store->commands;
-    ret->settlements_lost = store->ledger.lost;
+    ret->settlements_dropped = store->ledger.lost;
 }

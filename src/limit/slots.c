@@ -171,6 +171,8 @@ void sp_slots_peek(const struct sp_slots *slots, uint64_t name, uint64_t *ret_us
     *ret_had = found && sp_slots_with_redis(slots) && sp_slots_load(&sp_slots_note(&seen)->until_us) > sp_clock_us() ? seen.word.had : 0;
 }
 
+uint64_t sp_slots_crowded(const struct sp_slots *slots) { return __atomic_load_n(&slots->segment->crowded, __ATOMIC_RELAXED); }
+
 /* ---- Life ---- */
 
 int sp_slots_new(struct sp_loop *loop, struct sp_slots_segment *segment, const struct sp_hash_key *hash_key, struct sp_redis_route *route,

@@ -4,16 +4,14 @@
 #include "slots_talk.h"
 
 #define BEAT_MS   100
-#define PARTS     16  /* of the table, one for each beat: it is gone through in 1.6 s, by whichever worker finds the beat due */
+#define PARTS     16 /* of the table, one for each beat: it is gone through in 1.6 s, by whichever worker finds the beat due */
 #define TELL_US   (SP_PLACES_TTL_MS * UINT64_C(1000) / 3)
 #define LINGER_US (SP_PLACES_LINGER_MS * UINT64_C(1000))
-#define AGAIN_US  2000                       /* a sibling's command is under way */
+#define AGAIN_US  2000                               /* a sibling's command is under way */
 #define IDLE_US   (PARTS * BEAT_MS * UINT64_C(2000)) /* the table was gone through twice, and nothing was there */
 #define PART_BITS 8
 
 /* ---- Looking for what is not needed ---- */
-
-static void look(struct sp_slots_talk *talk);
 
 void sp_slots_look_at(struct sp_slots_talk *talk, uint64_t at_us) {
     struct sp_slots *slots = talk->slots;
@@ -36,24 +34,13 @@ static bool is_told_too_much(const struct sp_slots_note *note, struct sp_slots_w
 }
 
 /* One look at a time, of whichever worker: the one that was to be long ago is not coming. */
-static bool begin_look(struct sp_slots_note *note, uint64_t now_us, uint64_t at_us) {
-    uint64_t look_us = sp_slots_load(&note->look_us);
-    return (look_us == 0 || look_us + LINGER_US < now_us) && sp_slots_exchange(&note->look_us, look_us, at_us);
-}
-
-void sp_slots_consider(struct sp_slots *slots, struct sp_slots_seen *seen) {
+static bool begin_look(const struct sp_slots_seen *seen, uint64_t now_us, uint64_t at_us) {
     struct sp_slots_note *note = sp_slots_note(seen);
-    if (surplus(seen->word) == 0 && !is_told_too_much(note, seen->word))
-        return;
-    uint64_t now_us = sp_clock_us(), at_us = sp_slots_read_policy(note).strict ? now_us : now_us + LINGER_US;
-    if (!begin_look(note, now_us, at_us))
-        return;
+    uint64_t look_us = sp_slots_load(&note->look_us);
+    if ((look_us != 0 && look_us + LINGER_US >= now_us) || !sp_slots_exchange(&note->look_us, look_us, at_us))
+        return false;
     __atomic_store_n(&note->spare, surplus(seen->word), __ATOMIC_RELAXED);
-    struct sp_slots_talk *talk = sp_slots_talk_about(slots, seen->was.key, NULL);
-    if (talk && at_us == now_us)
-        look(talk);
-    else if (talk)
-        sp_slots_look_at(talk, at_us);
+    return true;
 }
 
 /* Redis cannot be told now: what is not needed is not used any more either. */
@@ -87,13 +74,30 @@ static void look(struct sp_slots_talk *talk) {
             sp_slots_look_at(talk, now_us + AGAIN_US);
         else if (r < 0) {
             let_go(slots, talk->name);
+            if (anything)
+                talk->insist_us = sp_max(talk->insist_us, sp_slots_load(&sp_slots_note(&seen)->until_us));
             if (talk->insist_us)
                 sp_slots_look_at(talk, now_us + LINGER_US);
         }
-    } else if (anything) {
-        sp_slots_consider(slots, &seen);
+    } else if (anything && begin_look(&seen, now_us, now_us + LINGER_US)) {
+        sp_slots_look_at(talk, now_us + LINGER_US);
     }
     sp_slots_talk_end(talk);
+}
+
+void sp_slots_consider(struct sp_slots *slots, struct sp_slots_seen *seen) {
+    struct sp_slots_note *note = sp_slots_note(seen);
+    if (surplus(seen->word) == 0 && !is_told_too_much(note, seen->word))
+        return;
+    bool at_once = sp_slots_read_policy(note).strict || surplus(seen->word) == 0;
+    uint64_t now_us = sp_clock_us(), at_us = at_once ? now_us : now_us + LINGER_US;
+    if (!begin_look(seen, now_us, at_us))
+        return;
+    struct sp_slots_talk *talk = sp_slots_talk_about(slots, seen->was.key, NULL);
+    if (talk && at_once)
+        look(talk);
+    else if (talk)
+        sp_slots_look_at(talk, at_us);
 }
 
 void sp_slots_looks(struct sp_timer *timer) {
@@ -106,6 +110,25 @@ void sp_slots_looks(struct sp_timer *timer) {
         }
         look(talk);
     }
+}
+
+/* What others look after is given back by them, or with the next beat. */
+bool sp_slots_settled(struct sp_slots *slots) {
+    struct sp_list now;
+    sp_list_init(&now);
+    while (!sp_list_empty(&slots->looking)) {
+        struct sp_list *node = slots->looking.next;
+        sp_list_remove(node);
+        sp_list_append(&now, node);
+    }
+    while (!sp_list_empty(&now)) {
+        struct sp_slots_talk *talk = sp_list_entry(now.next, struct sp_slots_talk, looking);
+        struct sp_slots_seen seen;
+        if (sp_slots_find(slots->segment, talk->name, &seen))
+            __atomic_store_n(&sp_slots_note(&seen)->spare, surplus(seen.word), __ATOMIC_RELAXED);
+        look(talk);
+    }
+    return sp_list_empty(&slots->under_way);
 }
 
 /* ---- The heartbeat ---- */

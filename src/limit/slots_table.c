@@ -1,6 +1,6 @@
 #include "slots_table.h"
 
-#define TICKET_SHIFT    (2 * SLOTS_COUNT_BITS)
+#define TICKET_SHIFT  (2 * SLOTS_COUNT_BITS)
 #define POLICY_STRICT (UINT64_C(1) << SLOTS_COUNT_BITS)
 #define REVISION_BITS (64 - SLOTS_COUNT_BITS - 1)
 #define REFUSED_BITS  44 /* milliseconds; above: the name's upper bits */
@@ -107,7 +107,7 @@ static bool alone(struct sp_slots_segment *segment, struct sp_cell *cell, struct
     return true;
 }
 
-/* Of the bits that a claim's number has, the upper ones are the first ticket: what was asked about an earlier cell of the name is not heeded. */
+/* The upper bits of a claim's number are the first ticket: what was asked about an earlier cell of the name is not heeded. */
 static struct sp_cell claim_of(uint64_t name, uint64_t *claims) {
     *claims += UINT64_C(0x9e3779b97f4a7c15);
     return (struct sp_cell){.key = name, .word = *claims | SLOTS_CLAIM};

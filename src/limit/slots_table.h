@@ -40,16 +40,16 @@ struct sp_slots_note {
     uint64_t refused;   /* Redis has no more, see sp_slots_refused() */
     uint64_t policy;    /* revision 43 | strict 1 | bound 20 */
     uint64_t key_check;
-    uint32_t spare;     /* the least that `had` was more than `used` since somebody began to look */
-    uint32_t told;      /* what Redis wrote down last */
+    uint32_t spare; /* the least that `had` was more than `used` since somebody began to look */
+    uint32_t told;  /* what Redis wrote down last */
     uint32_t key_len;
     char key[SLOTS_KEY_MAX]; /* in Redis, without prefix */
 };
 
 struct sp_slots_segment {
-    _Alignas(64) uint64_t beat;  /* when which part of the table is gone through next, see slots_beat.c */
-    uint64_t busy_us;            /* when something was found there last */
-    uint64_t crowded;            /* names that found no room */
+    _Alignas(64) uint64_t beat; /* when which part of the table is gone through next, see slots_beat.c */
+    uint64_t busy_us;           /* when something was found there last */
+    uint64_t crowded;           /* names that found no room */
     _Alignas(4096) struct sp_cell cells[SLOTS_CELLS];
     struct sp_slots_note notes[SLOTS_CELLS];
 };
@@ -66,10 +66,12 @@ struct sp_slots_seen {
 };
 
 static inline uint64_t sp_slots_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+/* clang-tidy does not see that these write. NOLINTBEGIN(readability-non-const-parameter) */
 static inline void sp_slots_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 static inline bool sp_slots_exchange(uint64_t *word, uint64_t from, uint64_t to) {
     return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
+/* NOLINTEND(readability-non-const-parameter) */
 
 /* The name's cell. false: it has none, that is nothing used and nothing had. */
 bool sp_slots_find(struct sp_slots_segment *segment, uint64_t name, struct sp_slots_seen *ret);

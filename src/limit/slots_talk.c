@@ -134,12 +134,13 @@ static void unlock(const struct sp_slots_talk *talk) {
         (void)sp_slots_exchange(&sp_slots_note(&seen)->asking_us, talk->lock, 0);
 }
 
-/* EVALSHA script 1 key gateway sequence used want bound revision ttl */
+/* EVALSHA script 1 key gateway sequence used want waits bound revision ttl */
 static size_t format(struct sp_slots_talk *talk, struct sp_slots_policy policy) {
     const struct sp_slots *slots = talk->slots;
     const char *prefix = slots->config->redis->prefix;
-    uint64_t numbers[] = {talk->sent_us, talk->used, talk->want, policy.bound, policy.revision, SP_PLACES_TTL_MS};
-    int n = snprintf(talk->bytes, sizeof talk->bytes, "*11\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n$%zu\r\n%s%.*s\r\n$16\r\n%.16s\r\n",
+    uint64_t waits = !sp_list_empty(&talk->waiting);
+    uint64_t numbers[] = {talk->sent_us, talk->used, talk->want, waits, policy.bound, policy.revision, SP_PLACES_TTL_MS};
+    int n = snprintf(talk->bytes, sizeof talk->bytes, "*12\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n$%zu\r\n%s%.*s\r\n$16\r\n%.16s\r\n",
                      sp_places_sha1, strlen(prefix) + talk->key_len, prefix, (int)talk->key_len, talk->key, slots->gateway);
     for (size_t i = 0; i < SP_COUNT(numbers) && n > 0 && (size_t)n < sizeof talk->bytes; i++) {
         char digits[21];
@@ -164,7 +165,10 @@ static int send_command(struct sp_slots_talk *talk, const struct sp_slots_seen *
     struct sp_slots *slots = talk->slots;
     struct sp_slots_note *note = sp_slots_note(seen);
     sp_slots_write_key(note, &slots->hash_key, talk->name, sp_span(talk->key, talk->key_len));
-    talk->len = format(talk, sp_slots_read_policy(note));
+    struct sp_slots_policy policy = sp_slots_read_policy(note);
+    if (policy.bound == 0 && talk->want > 0)
+        return -EBUSY; /* somebody is about to write it */
+    talk->len = format(talk, policy);
     int r = talk->len ? sp_redis_route_send(slots->route, slot, &talk->command, talk->bytes, talk->len) : -ENAMETOOLONG;
     if (r < 0)
         return r;
@@ -205,8 +209,7 @@ static bool heed(struct sp_slots_talk *talk, uint32_t granted, struct sp_slots_s
     } while (!sp_slots_change(seen, (struct sp_slots_word){.used = seen->word.used, .had = granted, .ticket = seen->word.ticket}));
     struct sp_slots_note *note = sp_slots_note(seen);
     uint64_t until_us = talk->sent_us + SP_PLACES_TTL_MS * UINT64_C(1000), held = sp_slots_load(&note->until_us);
-    while (held < until_us &&
-           !__atomic_compare_exchange_n(&note->until_us, &held, until_us, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    while (held < until_us && !__atomic_compare_exchange_n(&note->until_us, &held, until_us, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     __atomic_store_n(&note->told, sp_max(granted, talk->used), __ATOMIC_SEQ_CST);
     if (granted < talk->want)
@@ -275,7 +278,7 @@ static void refused(struct sp_slots_talk *talk, const char *what, struct sp_span
 
 static void answered(struct sp_slots_talk *talk, const struct sp_resp_reply *reply) {
     int64_t granted = reply->value.integer;
-    struct sp_slots_seen seen;
+    struct sp_slots_seen seen = {0};
     if (reply->value.type != SP_RESP_INTEGER || granted < -1 || granted > (int64_t)talk->want) {
         refused(talk, "Redis gave places in an unknown form", sp_span(NULL, 0));
         return;

@@ -18,15 +18,15 @@ struct sp_slots {
     const struct sp_config *config; /* NULL: not configured yet */
     char gateway[16];               /* its name in Redis: hex */
     uint64_t claims;
-    struct sp_map talks;      /* by name */
+    struct sp_map talks; /* by name */
     struct sp_pool pool;
     struct sp_list waited_for; /* talks that somebody waits for, by `crowd` */
-    struct sp_list looking;   /* talks that look for places to give back, the next one first */
-    struct sp_list under_way; /* talks with a command on its way, the oldest first */
-    struct sp_timer poll;     /* while anybody waits */
-    struct sp_timer look;     /* of the first that looks */
-    struct sp_timer beat;     /* while there is anything to tell Redis */
-    uint64_t used_us;         /* when this worker had to do with Redis last */
+    struct sp_list looking;    /* talks that look for places to give back, the next one first */
+    struct sp_list under_way;  /* talks with a command on its way, the oldest first */
+    struct sp_timer poll;      /* while anybody waits */
+    struct sp_timer look;      /* of the first that looks */
+    struct sp_timer beat;      /* while there is anything to tell Redis */
+    uint64_t used_us;          /* when this worker had to do with Redis last */
 };
 
 /* What is to be said about a name, from the first who waits for it to the last reply. */
@@ -34,7 +34,7 @@ struct sp_slots_talk {
     struct sp_map_node node;
     struct sp_slots *slots;
     uint64_t name;
-    struct sp_list waiting; /* asks */
+    struct sp_list waiting;               /* asks */
     struct sp_list crowd, looking, going; /* in the lists of `slots` */
     uint64_t look_us;
     uint64_t insist_us; /* Redis may have written down more than we have: it is told again, until then at the latest; 0: no */
@@ -61,8 +61,8 @@ void sp_slots_talk_free_all(struct sp_slots *slots);
 struct sp_slots_talk *sp_slots_talk_about(struct sp_slots *slots, uint64_t name, const struct sp_span *key);
 /* Over, if there is nothing left to say. */
 void sp_slots_talk_end(struct sp_slots_talk *talk);
-/* 0: a command is under way, or a sibling's is. gives: places that were not needed lately are given back with it. -errno: Redis is not to be
- * asked now. */
+/* 0: a command is under way. gives: places that were not needed lately are given back with it. -EBUSY: a sibling's is under way; another
+ * -errno: Redis is not to be asked now. */
 int sp_slots_talk_say(struct sp_slots_talk *talk, bool gives) SP_MUST_USE;
 void sp_slots_poll(struct sp_timer *timer);
 void sp_slots_patience(struct sp_slots *slots); /* with commands whose reply is late, though nobody waits for it */

@@ -29,6 +29,7 @@ struct control {
     struct sp_timer push_timer, again_timer;
     uint64_t again_ms;
     uint64_t last_request;
+    unsigned asked_last; /* worker whom an operator's question went to */
 };
 
 /* ---- Telling workers about servers ---- */
@@ -190,6 +191,26 @@ static int on_act(void *owner, enum sp_admin_action action, uint32_t argument, s
     return sp_child_send(control->child, SP_MSG_ADMIN_REQUEST, &request, sizeof request);
 }
 
+/* Buckets, leases and places are the machine's: any worker can say. Each in turn, so that one that hangs does not hide them. */
+static int on_levels_wanted(void *owner, const struct sp_facts *facts, uint64_t *ret_id) {
+    struct control *control = owner;
+    struct sp_msg_levels_wanted message = {.id = ++control->last_request};
+    _cleanup_(sp_buffer_free) struct sp_buffer texts;
+    sp_buffer_init(&texts, SP_FACT_TEXTS * SP_FACT_MAX);
+    int r = sp_facts_write(facts, &message.facts, &texts);
+    if (r < 0)
+        return r;
+    r = -EPIPE;
+    for (unsigned tries = 0; tries < SP_WORKERS_MAX && r < 0; tries++) {
+        control->asked_last = (control->asked_last + 1) % SP_WORKERS_MAX;
+        struct sp_channel *channel = control->workers[control->asked_last].channel;
+        if (channel)
+            r = sp_channel_send(channel, SP_MSG_LEVELS_WANTED, &message, sizeof message, sp_buffer_span(&texts), NULL, 0);
+    }
+    *ret_id = message.id;
+    return r;
+}
+
 /* ---- Workers ---- */
 
 static void on_peer_closed(void *owner, struct sp_channel *channel, int reason) {
@@ -207,7 +228,10 @@ static void on_peer_closed(void *owner, struct sp_channel *channel, int reason) 
 static void on_worker_message(void *owner, struct sp_channel *channel, enum sp_message_type type, struct sp_span payload, int *fds,
                               size_t n_fds) {
     struct control *control = owner;
-    sp_questions_message(control->questions, channel, control->view.config, type, payload);
+    if (type == SP_MSG_LEVELS)
+        sp_endpoints_levels(control->endpoints, payload);
+    else
+        sp_questions_message(control->questions, channel, control->view.config, type, payload);
 }
 
 static const struct sp_channel_events worker_events = {.message = on_worker_message, .closed = on_peer_closed};
@@ -268,6 +292,8 @@ static int run(struct control *control) {
         r = sp_questions_new(control->loop, on_keys, control, &control->questions);
     if (r == 0)
         r = sp_endpoints_new(control->loop, &control->view, on_act, control, &control->endpoints);
+    if (r == 0)
+        sp_endpoints_ask_levels(control->endpoints, on_levels_wanted, control);
     control->view.health = control->health;
     if (r == -ENOTSOCK)
         sp_error("sallyport-control is started by sallyport-supervisor");

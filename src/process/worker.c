@@ -8,6 +8,8 @@
 #include <sallyport/account.h>
 #include <sallyport/exchange.h>
 
+#include "levels.h"
+
 enum { TOKENS_REMEMBERED_MAX = 16384, GAUGES_EVERY_MS = 1000, KEY_SET_MAX = 256 * 1024, FAREWELL_MS = 500, FAREWELL_EACH_MS = 5 };
 
 struct worker {
@@ -20,6 +22,7 @@ struct worker {
     struct sp_traffic *traffic;
     struct sp_counters *counters;
     struct sp_limiter *limiter;
+    struct sp_levels *levels;
     struct sp_upstreams *upstreams;
     struct sp_access_log *access_log;
     int access_fd;
@@ -161,6 +164,8 @@ static int on_start(void *owner, struct sp_child *child, const struct sp_msg_sta
         error = sp_traffic_open(segments[SP_SEGMENT_TRAFFIC], start->slot, &key, &worker->traffic);
     if (!error)
         error = sp_limiter_new(worker->loop, segments[SP_SEGMENT_BUCKETS], &key, start->slot, &worker->limiter);
+    if (!error)
+        error = sp_levels_new(worker->limiter, &worker->levels);
     if (!error)
         error = sp_upstreams_new(worker->loop, worker->traffic, &worker->upstreams);
     if (!error)
@@ -331,7 +336,6 @@ static void on_introspection(struct worker *worker, struct sp_span payload) {
 
 static void from_control(void *owner, struct sp_channel *channel, enum sp_message_type type, struct sp_span payload, int *fds, size_t n_fds) {
     struct worker *worker = owner;
-    (void)channel;
     if (type == SP_MSG_ADDRESSES) {
         struct sp_msg_addresses message;
         memcpy(&message, payload.at, sizeof message);
@@ -346,6 +350,8 @@ static void from_control(void *owner, struct sp_channel *channel, enum sp_messag
         on_key_answer(worker, payload);
     } else if (type == SP_MSG_INTROSPECTION) {
         on_introspection(worker, payload);
+    } else if (type == SP_MSG_LEVELS_WANTED && worker->current) { /* before that there is nothing to say: control gives up by itself */
+        sp_levels_question(worker->levels, channel, worker->current->config, payload);
     }
 }
 
@@ -353,6 +359,7 @@ static void control_gone(void *owner, struct sp_channel *channel, int reason) {
     struct worker *worker = owner;
     (void)reason;
     /* What it told last still holds; the supervisor sends a new channel when control is back. */
+    sp_levels_forget(worker->levels);
     sp_channel_free(channel);
     worker->control = NULL;
     sp_service_unanswered(worker->service);
@@ -363,6 +370,7 @@ static const struct sp_channel_events control_events = {.message = from_control,
 static void on_peer(void *owner, enum sp_role_id role, unsigned slot, int fd) {
     struct worker *worker = owner;
     (void)slot;
+    sp_levels_forget(worker->levels);
     sp_channel_free(worker->control);
     worker->control = NULL;
     sp_service_unanswered(worker->service);
@@ -424,6 +432,7 @@ static void worker_free(struct worker *worker) {
     sp_loop_settle(worker->loop); /* what was closed above is freed before what it refers to */
     sp_service_free(worker->service);
     sp_upstreams_free(worker->upstreams);
+    sp_levels_free(worker->levels);
     sp_limiter_free(worker->limiter);
     sp_loop_settle(worker->loop);
     sp_snapshot_unref(worker->offered);

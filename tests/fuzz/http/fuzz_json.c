@@ -2,6 +2,7 @@
  * refuses and jansson takes is past one of the bounds that json.h states. And nothing depends on how the bytes arrive. */
 #include "invariants.h"
 
+#include <ctype.h>
 #include <jansson.h>
 
 #include <sallyport/json.h>
@@ -55,7 +56,7 @@ static void check_same(const struct told *a, const struct told *b) {
     must(sp_span_eq(sp_span(x->model, x->model_len), sp_span(y->model, y->model_len)) && same_place(x->model_at, y->model_at));
     must(x->stream == y->stream && x->include_usage == y->include_usage && same_place(x->stream_options_at, y->stream_options_at));
     must(x->n == y->n && x->max_tokens == y->max_tokens && x->messages == y->messages && x->images == y->images);
-    must(x->text_bytes == y->text_bytes && same_place(x->insert_at, y->insert_at));
+    must(x->prompts == y->prompts && x->text_bytes == y->text_bytes && same_place(x->insert_at, y->insert_at));
 }
 
 /* ---- The second opinion ---- */
@@ -115,10 +116,12 @@ static void count_text(json_t *value, bool is_tool, struct sp_ask *ask) {
     }
 }
 
-static void count_elements(const json_t *list, struct sp_ask *ask) {
+static uint32_t count_elements(const json_t *list) {
     json_t *element;
     size_t i;
-    json_array_foreach(list, i, element) ask->messages += !json_is_number(element);
+    uint32_t count = 0;
+    json_array_foreach(list, i, element) count += !json_is_number(element);
+    return count;
 }
 
 static const char *const answer_counts[] = {"n", "best_of"};
@@ -159,8 +162,39 @@ static bool has_long_number(struct sp_span bytes) {
     return longest > SP_JSON_NUMBER_MAX;
 }
 
+/* Members of the outermost object that are known in lower case alone: of ASCII, and of the four others that are equal to letters of it. */
+static const char *const known[] = {"model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens",
+                                    "max_output_tokens", "messages", "input", "prompt", "system", "instructions", "tools"};
+
+static bool has_odd_name(json_t *root) {
+    static const char *const others[] = {"\u017fs", "\u212ak", "\u0130i", "\u0131i"};
+    const char *name;
+    size_t len;
+    json_t *child;
+    json_object_keylen_foreach(root, name, len, child) {
+        char lower[64];
+        size_t n = 0;
+        for (size_t i = 0; i < len && n < sizeof lower - 1; n++) {
+            lower[n] = (char)((uint8_t)name[i] < 0x80 ? tolower(name[i]) : name[i]);
+            size_t taken = 1;
+            for (size_t k = 0; k < SP_COUNT(others); k++) {
+                size_t bytes = strlen(others[k]) - 1;
+                if (len - i >= bytes && memcmp(name + i, others[k], bytes) == 0) {
+                    lower[n] = others[k][bytes];
+                    taken = bytes;
+                }
+            }
+            i += taken;
+        }
+        for (size_t k = 0; k < SP_COUNT(known); k++)
+            if (is_named(lower, n, known[k]) && !is_named(name, len, known[k]))
+                return true;
+    }
+    return false;
+}
+
 /* Something jansson takes was refused: for the bound that was named, and it is passed indeed. */
-static void check_bound(const char *wrong, const json_t *root, struct sp_span bytes) {
+static void check_bound(const char *wrong, json_t *root, struct sp_span bytes) {
     struct sp_span said = sp_span_text(wrong);
     must(!sp_span_starts(said, SP_SPAN("The body is not valid JSON")));
     if (sp_span_starts(said, SP_SPAN("The body is not a JSON object"))) {
@@ -174,6 +208,8 @@ static void check_bound(const char *wrong, const json_t *root, struct sp_span by
         must(shape.depth > SP_JSON_DEPTH_MAX);
     else if (sp_span_starts(said, SP_SPAN("The body has too many members")))
         must(shape.members > SP_JSON_MEMBERS_MAX);
+    else if (sp_span_starts(said, SP_SPAN("A member's name differs")))
+        must(has_odd_name(root));
     else if (sp_span_starts(said, SP_SPAN("A number is too long")))
         must(has_long_number(bytes));
     else if (sp_span_starts(said, SP_SPAN("The model's name")))
@@ -218,6 +254,7 @@ static void check_agreement(const struct sp_ask *ask, json_t *root, struct sp_sp
     measure(root, 1, &shape);
     must(shape.depth <= SP_JSON_DEPTH_MAX);
     const json_t *model = json_object_get(root, "model");
+    must(!has_odd_name(root));
     must(!is_bad_model(root) && !is_bad_kind(root, "model", is_string) && !is_bad_kind(root, "stream", is_boolean));
     must(sp_span_eq(sp_span(ask->model, ask->model_len), sp_span(json_string_value(model), json_string_length(model))));
     must(json_is_true(json_object_get(root, "stream")) == ask->stream);
@@ -227,8 +264,8 @@ static void check_agreement(const struct sp_ask *ask, json_t *root, struct sp_sp
     struct sp_ask counted = {0};
     for (size_t i = 0; i < SP_COUNT(prompts); i++)
         count_text(json_object_get(root, prompts[i]), i == 5, &counted);
-    count_elements(json_object_get(root, "messages"), &counted);
-    count_elements(json_object_get(root, "input"), &counted);
+    counted.messages = count_elements(json_object_get(root, "messages")) + count_elements(json_object_get(root, "input"));
+    must(ask->prompts == count_elements(json_object_get(root, "prompt")));
     must(counted.text_bytes == ask->text_bytes && counted.images == ask->images && counted.messages == ask->messages);
     check_places(ask, root, bytes);
 }

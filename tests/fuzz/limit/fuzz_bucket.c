@@ -119,12 +119,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             }
             break;
         }
-        case 2: {
-            int64_t delta = (int64_t)number(&input, 4) - (INT64_C(1) << 31);
+        case 2: { /* the table settles whole tokens */
+            bool whole = operation & 4;
+            int64_t delta = whole ? (int64_t)number(&input, 2) - (1 << 15) : (int64_t)number(&input, 4) - (INT64_C(1) << 31);
+            if (whole) {
+                sp_local_settle(&store, name, clock_us, delta);
+                delta *= (int64_t)SP_MICRO;
+            }
+            apart = apart || !whole;
             sp_bucket_settle(&policy, clock_us, delta, &pure);
             model_advance(&model, clock_us);
             model.parts = sp_min(model.parts + (wide)delta * model.period, model.full);
-            apart = true; /* the table does not settle */
             break;
         }
         case 3: {
@@ -140,6 +145,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
             break;
         }
         }
+        int64_t level;
+        MUST(sp_local_level(&store, name, clock_us, &level) == 0);
+        /* A debt beyond what the table keeps is the one thing it forgets; a change rounds by less than a token. */
+        struct sp_bucket looked_at = pure;
+        sp_bucket_advance(&policy, clock_us, &looked_at);
+        bool deep = looked_at.level_micro < -INT64_C(1000000) * (int64_t)SP_MICRO;
+        MUST(apart || deep || (wide)level * (wide)SP_MICRO <= (wide)looked_at.level_micro + changes);
         MUST((wide)pure.level_micro * model.period + (wide)pure.remainder == model.parts);
         MUST(pure.time_us == model.time);
     }

@@ -65,6 +65,29 @@ static void names_may_be_escaped(void **state) {
     assert_true(ask.stream);
 }
 
+/* Go's encoding/json takes "Model" for "model", and the last of the two; .NET and Java may. */
+static void a_name_that_is_known_but_for_its_case_is_refused(void **state) {
+    assert_refused_at("{\"model\":\"m\",\"Model\":\"other\"}", 13, "case");
+    assert_refused_at("{\"MODEL\":\"m\"}", 1, "case");
+    assert_refused_at("{\"m\\u004fdel\":\"m\"}", 1, "case");
+    assert_refused_at("{\"N\":3}", 1, "case");
+    assert_refused_at("{\"Max_Completion_Tokens\":3}", 1, "case");
+    assert_refused_at("{\"max_to\u212aens\":3}", 1, "case");
+    assert_refused_at("{\"max_to\\u212aens\":3}", 1, "case");
+    assert_refused_at("{\"\u017fystem\":\"x\"}", 1, "case");
+    assert_refused_at("{\"\u0130nput\":\"x\"}", 1, "case");
+    assert_refused_at("{\"\u0131nstruct\u0131on\u017f\":\"x\"}", 1, "case");
+    asked("{\"Models\":1,\"mode\":1,\"\":1,\"Max_Completion_Tokens_\":1,\"metadata\":{\"Model\":1},\"messages\":[{\"Model\":1}]}");
+}
+
+static void every_element_of_a_list_of_prompts_is_one(void **state) {
+    assert_int_equal(asked("{\"prompt\":\"a\"}").prompts, 0);
+    assert_int_equal(asked("{\"prompt\":[1,2,3]}").prompts, 0);
+    assert_int_equal(asked("{\"prompt\":[\"a\",\"b\",[1,2],[\"c\",\"d\"]]}").prompts, 4);
+    assert_int_equal(asked("{\"prompt\":[\"abcd\",[1,2]]}").text_bytes, 12);
+    assert_int_equal(asked("{\"input\":[\"a\",\"b\"],\"x\":{\"prompt\":[\"a\"]}}").prompts, 0);
+}
+
 static void the_largest_count_is_taken(void **state) {
     assert_int_equal(asked("{\"n\":2,\"best_of\":5}").n, 5);
     assert_int_equal(asked("{\"best_of\":2,\"n\":5}").n, 5);
@@ -158,6 +181,8 @@ int main(void) {
         cmocka_unit_test(null_is_nothing_and_says_where_it_stands),
         cmocka_unit_test(only_members_of_the_outermost_object_are_meant),
         cmocka_unit_test(names_may_be_escaped),
+        cmocka_unit_test(a_name_that_is_known_but_for_its_case_is_refused),
+        cmocka_unit_test(every_element_of_a_list_of_prompts_is_one),
         cmocka_unit_test(the_largest_count_is_taken),
         cmocka_unit_test(another_kind_is_refused_by_its_members_name),
         cmocka_unit_test(images_count_and_what_they_carry_does_not),

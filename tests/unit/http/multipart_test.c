@@ -158,6 +158,25 @@ static void nothing_stands_before_between_or_after_the_parts(void **state) {
     asked(PART("a", "b") "--xyz--");
 }
 
+static void a_name_that_other_readers_may_take_for_a_known_one_is_refused(void **state) {
+    assert_refused(PART("model", "m") PART("Model", "other") END, "case");
+    assert_refused(PART("MAX_TOKENS", "7") END, "case");
+    assert_refused("--xyz\r\nContent-Disposition: form-data; name=x; name*0=mo; name*1=del\r\n\r\nb\r\n" END, "one name");
+}
+
+/* Starlette decodes names of parts as the charset of the whole says: "+AG0-odel" is "model" in UTF-7. */
+static void only_utf8_leaves_no_doubt_about_the_text(void **state) {
+    static const char *const good[] = {"application/json", "application/json; charset=utf-8", "application/json;charset=\"UTF-8\"",
+                                       "multipart/form-data; boundary=x; charset=us-ascii", "application/json; charset=UTF8", "application/json;", "application/json; "};
+    static const char *const bad[] = {"application/json; charset=utf-7", "multipart/form-data; charset=utf-16; boundary=x", "application/json; charset",
+                                      "application/json; charset=utf-8; charset=utf-7", "application/json; x=\"; charset=utf-8", "application/json charset=utf-7",
+                                      "application/json;; charset=utf-7", "application/json; charset*=utf-8''utf-7"};
+    for (size_t i = 0; i < SP_COUNT(good); i++)
+        assert_true(sp_content_is_utf8(sp_span_text(good[i])));
+    for (size_t i = 0; i < SP_COUNT(bad); i++)
+        assert_false(sp_content_is_utf8(sp_span_text(bad[i])));
+}
+
 static void a_body_that_ends_early_is_refused(void **state) {
     static const char body[] = PART("model", "m") PART("file", "x\r\n--xy") "--xyz--";
     for (size_t len = 0; len < sizeof body - 1; len++)
@@ -227,7 +246,7 @@ static void a_name_stands_once(void **state) {
     assert_refused(PART("model", "a") PART("model", "b") END, "Two parts");
     assert_refused(PART("stream", "true") PART("stream", "true") END, "Two parts");
     assert_refused(PART("n", "1") PART("n", "1") END, "Two parts");
-    asked(PART("tag[]", "a") PART("tag[]", "b") PART("Model", "c") END);
+    asked(PART("tag[]", "a") PART("tag[]", "b") PART("Models", "c") END);
 }
 
 static void a_model_is_plain_text_of_at_most_256_bytes(void **state) {
@@ -295,6 +314,8 @@ int main(void) {
         cmocka_unit_test(heads_are_bounded),
         cmocka_unit_test(a_name_stands_once),
         cmocka_unit_test(a_model_is_plain_text_of_at_most_256_bytes),
+        cmocka_unit_test(a_name_that_other_readers_may_take_for_a_known_one_is_refused),
+        cmocka_unit_test(only_utf8_leaves_no_doubt_about_the_text),
         cmocka_unit_test(what_looks_like_a_boundary_belongs_to_the_value),
         cmocka_unit_test(counts_and_booleans_are_read_strictly),
         cmocka_unit_test(once_refused_it_stays_refused),

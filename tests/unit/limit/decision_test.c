@@ -23,7 +23,8 @@ static struct sp_limit_answer refuses(uint64_t retry_us) {
     return (struct sp_limit_answer){.asked = true, .burst = 10, .bucket = {.retry_us = retry_us, .reset_us = retry_us}};
 }
 
-static void answer(struct asked *asked, const struct sp_limit_config *limit, struct sp_limit_answer requests, struct sp_limit_answer tokens) {
+static void answer(struct asked *asked, const struct sp_limit_config *limit, struct sp_limit_answer requests,
+                   struct sp_limit_answer tokens) {
     size_t i = asked->request.n_limits++;
     asked->request.limits[i] = limit;
     asked->answers[SP_LIMIT_REQUESTS][i] = requests;

@@ -1,5 +1,5 @@
-/* Several gateways lease from one bucket. The bucket is the pure one, granting by the rule of token_bucket.lua; everything else is what really
- * runs. The judge sees every admission and every interval between two of them. */
+/* Several gateways lease from one bucket. The bucket is the pure one, granting by the rule of token_bucket.lua; everything else is what
+ * really runs. The judge sees every admission and every interval between two of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -339,10 +339,10 @@ static void a_thousand_requests_a_second_cost_redis_at_most_two_questions_in_a_h
 
 /* ---- Real processes on the real clock, stopped and killed by signals ---- */
 
-#define WORKERS  4 /* two of each gateway */
-#define LOG_MAX  400000
-#define RUN_US   (UINT64_C(2500) * 1000)
-#define KILLS    30
+#define WORKERS 4 /* two of each gateway */
+#define LOG_MAX 400000
+#define RUN_US  (UINT64_C(2500) * 1000)
+#define KILLS   30
 
 /* A question of one worker; it asks no other meanwhile. state: 0 nothing, 1 asked, 2 answered. */
 struct mailbox {

@@ -53,7 +53,8 @@ static struct sp_cell *cell_of(struct sp_local_segment *segment, struct sp_local
 }
 
 static void publish(struct world *world, unsigned slot, uint64_t amount, uint64_t period_us, uint64_t burst) {
-    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, ++world->generation, &(struct sp_rate){amount, period_us}, burst, world->now);
+    sp_local_publish(&world->store, SP_SPACE_LOCAL, SP_LIMIT_REQUESTS, slot, ++world->generation, &(struct sp_rate){amount, period_us},
+                     burst, world->now);
 }
 
 static struct sp_local_bucket bucket_named(unsigned slot, uint64_t subject) {
@@ -338,7 +339,8 @@ static void it_settles_exactly_as_the_pure_bucket(void **state) {
         int64_t delta = (int64_t)cost - (int64_t)dice_below(&seed, cost * 2);
         settle(world, name, delta);
         sp_bucket_settle(&policy, world->now, delta * (int64_t)SP_MICRO, &pure);
-        int64_t there = pure.level_micro >= 0 ? pure.level_micro / (int64_t)SP_MICRO : -((-pure.level_micro + (int64_t)SP_MICRO - 1) / (int64_t)SP_MICRO);
+        int64_t there = pure.level_micro >= 0 ? pure.level_micro / (int64_t)SP_MICRO
+                                              : -((-pure.level_micro + (int64_t)SP_MICRO - 1) / (int64_t)SP_MICRO);
         assert_in_range(level(world, name) + 1000000, there + 999999, there + 1000001);
     }
 }
@@ -549,12 +551,23 @@ static void remembering_sets_the_level_and_a_full_one_needs_no_cell(void **state
     struct world *world = *state;
     publish(world, 0, 10, SP_MICRO, 10);
     struct sp_local_bucket bucket = bucket_named(0, 1);
-    sp_local_remember(&world->store, bucket, world->now, 0);
+    sp_local_remember(&world->store, bucket, world->now, 0, true);
     assert_null(cell_of(world->segment, bucket));
-    sp_local_remember(&world->store, bucket, world->now, 7 * SP_MICRO / 10);
+    sp_local_remember(&world->store, bucket, world->now, 7 * SP_MICRO / 10, true);
     assert_int_equal(remaining(world, bucket), 3);
-    sp_local_remember(&world->store, bucket, world->now, 0);
+    sp_local_remember(&world->store, bucket, world->now, 0, true);
     assert_int_equal(remaining(world, bucket), 10);
+}
+
+static void what_was_given_is_not_forgotten_where_the_level_may_not_rise(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 10, SP_MICRO, 10);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    assert_true(admits(world, bucket, 6));
+    sp_local_remember(&world->store, bucket, world->now, 0, false);
+    assert_int_equal(remaining(world, bucket), 4);
+    sp_local_remember(&world->store, bucket, world->now, 9 * SP_MICRO / 10, false);
+    assert_int_equal(remaining(world, bucket), 1);
 }
 
 /* ---- Several processes ---- */
@@ -785,6 +798,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(without_room_debts_are_charged_and_refunds_are_not_given, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_claim_left_by_a_killed_process_is_taken_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(remembering_sets_the_level_and_a_full_one_needs_no_cell, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_given_is_not_forgotten_where_the_level_may_not_rise, set_up, tear_down),
         cmocka_unit_test_setup_teardown(four_processes_together_admit_no_more_than_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(four_processes_settle_to_what_was_used, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_killed_process_leaves_nothing_to_repair, set_up, tear_down),

@@ -185,7 +185,7 @@ static void a_redis_that_nobody_asks_is_found_out_to_be_frozen_and_paid_later(vo
     kill(redis.pid, SIGCONT);
     settle_all();
     assert_int_equal(alices(), BURST - 75);
-    assert_int_equal(peer_state(&peer).settlements_lost, 0);
+    assert_int_equal(peer_state(&peer).settlements_dropped, 0);
 }
 
 static void more_buckets_than_can_be_kept_are_counted(void **state) {
@@ -195,7 +195,7 @@ static void more_buckets_than_can_be_kept_are_counted(void **state) {
         (void)snprintf(subject, sizeof subject, "caller-%u", i);
         settle_tokens(&peer, 0, subject, -1);
     }
-    assert_int_equal(peer_state(&peer).settlements_lost, 10);
+    assert_int_equal(peer_state(&peer).settlements_dropped, 10);
     kill(redis.pid, SIGCONT);
     settle_all();
     char expected[16];
@@ -251,7 +251,7 @@ static void debits_less_refunds_are_what_was_settled(void **state) {
         (void)snprintf(key, sizeof key, "test:first:{s=%s}:t", subjects[i]);
         assert_int_equal(stored_tokens(&redis, key, BURST), sum[i]);
     }
-    assert_int_equal(peer_state(&peer).settlements_lost, 0);
+    assert_int_equal(peer_state(&peer).settlements_dropped, 0);
     assert_true(cuts > 3 && peer_state(&peer).reconnects > 3);
 }
 

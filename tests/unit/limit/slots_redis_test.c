@@ -111,10 +111,8 @@ static void answered(struct sp_place_ask *ask, bool told, bool taken) {
 
 static enum sp_place_verdict begin(struct worker *worker, size_t limit, const char *subject, uint64_t within_ms, struct place *place) {
     *place = (struct place){.facts = {.subject = sp_span_text(subject)}};
-    place->ask = (struct sp_place_ask){.limit = &worker->scene.limit[limit],
-                                       .facts = &place->facts,
-                                       .due_us = sp_clock_us() + within_ms * 1000,
-                                       .answered = answered};
+    place->ask = (struct sp_place_ask){
+        .limit = &worker->scene.limit[limit], .facts = &place->facts, .due_us = sp_clock_us() + within_ms * 1000, .answered = answered};
     return sp_slots_take(worker->slots, &place->ask, false, 1);
 }
 
@@ -265,9 +263,52 @@ static void who_leaves_while_waiting_takes_no_place(void **state) {
     assert_int_equal(used(&one, 0, "alice"), 0);
 }
 
+/* One gateway is busy all the time, so that it never gives a place back of its own accord. */
+static void a_busy_gateway_leaves_others_a_fair_part(void **state) {
+    const struct { uint64_t bound, part; } cases[] = {{5, 2}, {6, 3}, {1, 1}};
+    for (size_t i = 0; i < SP_COUNT(cases); i++) {
+        one.scene.limit[0].concurrency = two.scene.limit[0].concurrency = cases[i].bound;
+        (void)redis_says(&redis, "DEL " KEY);
+        uint64_t running = 0, theirs = 0, until = sp_clock_us() + PATIENCE_MS * 1000;
+        while (take(&one, 0, "busy") == SP_PLACE_TAKEN)
+            running++;
+        assert_int_equal(running, cases[i].bound);
+        while (theirs < cases[i].part) {
+            assert_true(sp_clock_us() < until);
+            theirs += take(&two, 0, "busy") == SP_PLACE_TAKEN;
+            if (running > 0) {
+                give(&one, 0, "busy");
+                running--;
+            }
+            while (running < cases[i].bound && take(&one, 0, "busy") == SP_PLACE_TAKEN)
+                running++;
+            assert_true(running + theirs <= cases[i].bound);
+            turn_both();
+        }
+        for (; running > 0; running--)
+            give(&one, 0, "busy");
+        for (; theirs > 0; theirs--)
+            give(&two, 0, "busy");
+        UNTIL_BOTH(strcmp(redis_says(&redis, "EXISTS test:first:{s=busy}:c"), "0") == 0);
+        one.scene.config.loaded_wall_ms++;
+        two.scene.config.loaded_wall_ms++;
+    }
+}
+
+static void who_wants_little_leaves_others_the_rest(void **state) {
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
+    give(&one, 0, "alice");
+    UNTIL_BOTH(take(&two, 0, "alice") == SP_PLACE_TAKEN);
+    assert_int_equal(used(&one, 0, "alice"), 4);
+    assert_int_equal(told(&one), 4);
+}
+
 /* ---- Time ---- */
 
-static void put(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static void put(const char *format, ...) {
     char value[256];
     va_list list;
     va_start(list, format);
@@ -331,7 +372,7 @@ static void a_value_that_is_not_ours_is_as_good_as_none(void **state) {
 static void a_call_that_comes_after_a_later_one_changes_nothing(void **state) {
     assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
     char call[256];
-    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %.16s 1 0 5 5 1000 15000", sp_places_sha1, one.slots->gateway);
+    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %.16s 1 0 5 0 5 1000 15000", sp_places_sha1, one.slots->gateway);
     assert_string_equal(redis_says(&redis, call), "-1");
     assert_int_equal(told(&one), 1);
 }
@@ -414,6 +455,16 @@ static void places_that_are_had_are_used_while_redis_is_away(void **state) {
     redis_spawn(&redis);
 }
 
+static void a_process_that_ends_gives_back_what_it_does_not_use(void **state) {
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    give(&one, 0, "alice");
+    assert_false(sp_slots_settled(one.slots));
+    UNTIL_BOTH(sp_slots_settled(one.slots));
+    assert_int_equal(told(&one), 1);
+}
+
 /* ---- Workers of one machine ---- */
 
 static void workers_of_a_machine_use_what_any_of_them_was_given(void **state) {
@@ -451,6 +502,36 @@ static void what_a_killed_worker_had_is_given_back_by_its_siblings(void **state)
     assert_int_equal(had(&one, 0, "alice"), 0);
 }
 
+/* Not asserted: for who wants to know. */
+static void print_the_cost_of_a_place_that_is_had(void **state) {
+    struct place place;
+    uint64_t n = 100000, began;
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    assert_int_equal(begin(&one, 0, "alice", DEADLINE_MS, &place), SP_PLACE_TAKEN);
+    sp_slots_give(one.slots, place.ask.name);
+    began = sp_clock_ns();
+    for (uint64_t i = 0; i < n; i++) {
+        (void)sp_slots_take(one.slots, &place.ask, false, 1);
+        sp_slots_give(one.slots, place.ask.name);
+    }
+    print_message("           a place taken and given: %u ns\n", (unsigned)((sp_clock_ns() - began) / n));
+    uint64_t slowest = 0, sum = 0;
+    for (int i = 0; i < 500; i++) {
+        uint64_t asked = sp_clock_us();
+        assert_int_equal(begin(&one, 1, "alice", DEADLINE_MS, &place), SP_PLACE_PENDING);
+        (void)sp_loop_turn(one.loop, 0); /* at whose end the command leaves */
+        UNTIL(&one, place.answers);
+        assert_true(place.taken);
+        uint64_t took = sp_clock_us() - asked;
+        sum += took;
+        slowest = sp_max(slowest, took);
+        give(&one, 1, "alice");
+        UNTIL(&one, had(&one, 1, "alice") == 0 && sp_list_empty(&one.slots->under_way));
+    }
+    print_message("           strict: %u us, the slowest of 500 %u us\n", (unsigned)(sum / 500), (unsigned)slowest);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -462,6 +543,8 @@ int main(void) {
         TEST(those_who_wait_share_a_command),
         TEST(who_hammers_costs_no_command_per_attempt),
         TEST(who_leaves_while_waiting_takes_no_place),
+        TEST(a_busy_gateway_leaves_others_a_fair_part),
+        TEST(who_wants_little_leaves_others_the_rest),
         TEST(a_gateway_that_is_not_heard_of_loses_its_places),
         TEST(places_that_are_used_are_told_again_before_they_expire),
         TEST(who_was_silent_for_too_long_uses_no_place_that_others_have_now),
@@ -473,8 +556,10 @@ int main(void) {
         TEST(who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back),
         TEST(what_runs_is_told_to_a_redis_that_comes_back_empty),
         TEST(places_that_are_had_are_used_while_redis_is_away),
+        TEST(a_process_that_ends_gives_back_what_it_does_not_use),
         TEST(workers_of_a_machine_use_what_any_of_them_was_given),
         TEST(what_a_killed_worker_had_is_given_back_by_its_siblings),
+        TEST(print_the_cost_of_a_place_that_is_had),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
