@@ -315,7 +315,7 @@ static void read_answer(struct connection *connection) {
         } else {
             return;
         }
-    } while (connection->tls && SSL_pending(connection->tls));
+    } while (connection->tls && SSL_has_pending(connection->tls));
 }
 
 static void stood_up(struct connection *connection) {
@@ -504,6 +504,7 @@ int main(int argc, char **argv) {
         !SSL_CTX_set1_groups_list(context, "X25519"))
         fail("TLS");
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_read_ahead(context, 1);
     if (option.resume) {
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(context, keep_session);

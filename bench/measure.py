@@ -107,7 +107,10 @@ def main():
         for name, work in works.ALL.items() if options.full else ():
             if options.only in name:
                 print(f"{name} …", flush=True)
-                rows += work(rig)
+                try:
+                    rows += work(rig)
+                except (AssertionError, OSError, subprocess.SubprocessError) as problem:  # somebody does not start: the other works go on
+                    rows.append(report.Row(name, "", void=f"{type(problem).__name__}: {problem}"[:200]))
     finally:
         rig.stop()
     report.write(rows, options)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
@@ -210,8 +211,8 @@ def whole_policy(mode, redis, by=("subject",)):
 
 
 def sallyport_peer(directory, backend_port, name, authenticate="none", headers=(), policy=None, workers=1, cpus=PROXY_CPU):
-    home = directory / name.replace(" ", "-").replace("+", "and")
-    home.mkdir()
+    home = pathlib.Path(tempfile.mkdtemp(dir=directory, prefix="sallyport-"))
+    home.chmod(0o755)
     for file in ("server.pem", "server.key", "keys.yaml", "jwks.json", "batch.secret"):
         shutil.copy(directory / file, home / file)
     config = {

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import time
@@ -139,14 +140,15 @@ def machine():
     versions = {}
     for name, flag in (("nginx", "-v"), ("haproxy", "-v"), ("openssl", "version"), ("redis-server", "--version"), ("wrk", "-v")):
         done = subprocess.run([name, flag], capture_output=True, text=True)
-        versions[name] = (done.stdout + done.stderr).splitlines()[0].split(" Copyright")[0].split(" - http")[0]
+        said = (done.stdout + done.stderr).splitlines()[0]
+        versions[name] = re.search(r"\d+\.\d[\w.+-]*", said)[0]
     return {"processor": model, "processors": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)), "load": os.getloadavg()[0], "versions": versions}
 
 
 def write(rows, options):
     about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": options.rounds, "seconds": options.seconds, "connections": options.connections,
              "rate": options.rate, "cipher": CIPHER, "group": GROUP, "body_bytes": len(SMALL), "answer_bytes": len(ANSWER), **machine()}
-    told = [f"{about['at']}, {about['processors']} x {about['processor']}, {about['system']}, load {about['load']:.1f}; {', '.join(about['versions'].values())}; "
+    told = [f"{about['at']}, {about['processors']} x {about['processor']}, {about['system']}, load {about['load']:.1f}; {', '.join(f'{name} {version}' for name, version in about['versions'].items())}; "
             f"{options.rounds} rounds of {options.seconds} s, {options.connections} connections, latencies at {options.rate} requests a second"]
     for work, some in works(rows).items():
         print(f"\n== {work}")

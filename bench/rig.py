@@ -29,7 +29,7 @@ class Failed(Exception):
 class Load:
     """bench/load.c: stands ready, then runs as often as it is told to."""
 
-    def __init__(self, rig, port, *options, headers=None, body=SMALL, nice=None, ready=60):
+    def __init__(self, rig, port, *options, headers=None, body=SMALL, nice=None, ready=120):
         path = rig.file(body)
         lines = [part for name, value in {"content-type": "application/json", **(headers or {})}.items() for part in ("--header", f"{name}: {value}")]
         before = ["nice", "-n", str(nice)] if nice and os.geteuid() == 0 else []

@@ -308,7 +308,7 @@ class Soak:
         """Memory and descriptors by role; of the workers, all and the oldest."""
         found = {}
         workers = sorted(self.gateway.workers(), key=harness.start_time)
-        of = {"supervisor": [self.gateway.process.pid], "control": self.gateway.pids("control"), "keyholder": self.gateway.pids("keyholder"),
+        of = {"supervisor": [self.gateway.process.pid], "control": self.gateway.pids("control"),
               "workers": workers, "oldest worker": workers[:1]}
         for role, pids in of.items():
             try:
@@ -362,7 +362,7 @@ class Soak:
         kinds = ("answered", "limited", "unauthorized", "left")
         yield "every kind of request was there", all(counts[kind] for kind in kinds), ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
         yield "everything was done to it", all(self.happened.values()), ", ".join(f"{count} {name}" for name, count in self.happened.items())
-        for role in ("supervisor", "control", "keyholder", "oldest worker"):
+        for role in ("supervisor", "control", "oldest worker"):
             before, after = self.growth(role, "memory")
             kept = after <= before + max(MEMORY_MAY_GROW, MEMORY_MAY_GROW_PART * before)
             yield f"{role}: memory does not grow", kept, f"{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB"

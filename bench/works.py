@@ -1,6 +1,5 @@
 """The works of the full run. Each starts who takes part, measures in turns, takes down what it started, and hands back rows."""
 import json
-import shutil
 import time
 import urllib.request
 
@@ -46,14 +45,7 @@ def in_turns(rig, work, makers, measure, rounds=None, ready=True):
         for peer, row in zip(running, rows):
             row.attempt(lambda: measure(peer, number))
     rig.remove(*running)
-    clear(rig, running)
     return rows
-
-
-def clear(rig, running):
-    """Their names are free for the next work."""
-    for peer in running:
-        shutil.rmtree(rig.directory / peer.name.replace(" ", "-").replace("+", "and"), ignore_errors=True)
 
 
 # ---- Requests ----
@@ -122,7 +114,7 @@ def streams(rig):
 
     def measure(peer, _):
         small = peer.memory()
-        with Load(rig, peer.port, "--connections", STREAMS, "--streams", headers=peer.headers, body=SMALL) as load:
+        with Load(rig, peer.port, "--connections", STREAMS, "--at-once", 100, "--streams", headers=peer.headers, body=SMALL) as load:
             load.begin()
             load.finish()
             time.sleep(0.5)

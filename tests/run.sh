@@ -5,17 +5,20 @@
 #   2. a clang build with AddressSanitizer and UndefinedBehaviorSanitizer: the same tests but those that measure
 #   3. static checks and a search for secrets
 #   4. line coverage of what reads strangers' bytes; the request parser against nginx; every fuzzer for FUZZ_SECONDS (20)
+#   5. mixed load for SOAK_MINUTES (1) with reloads, Redis restarts and killed workers; instructions per request against their baseline
 #
-# tests/run.sh unit | blackbox | sanitizers | static | coverage | differential | fuzz runs one part. Reports stay in build/report/.
-# Whatever hangs, it ends after RUN_SECONDS (2700, and what FUZZ_SECONDS asks for beyond 20): what is late is ended, and counted as failed.
+# tests/run.sh unit | blackbox | sanitizers | static | coverage | differential | fuzz | soak | instructions runs one part. Reports stay in build/report/.
+# Whatever hangs, it ends after RUN_SECONDS (2700, and what FUZZ_SECONDS and SOAK_MINUTES ask for beyond 20 and 1): what is late is ended, and counted as failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 part=${1:-all}
 report=build/report
 failed=0
 fuzz_seconds=${FUZZ_SECONDS:-20}
+soak_minutes=${SOAK_MINUTES:-1}
 fuzz_targets=$(find tests/fuzz -mindepth 2 -name '*.c' | wc -l)
 longer=$((fuzz_seconds > 20 ? (fuzz_seconds - 20) * fuzz_targets : 0))
+longer=$((longer + (soak_minutes - 1) * 60))
 over=$(($(date +%s) + ${RUN_SECONDS:-2700} + longer))
 
 say() { printf '\n== %s\n' "$*"; }
@@ -83,6 +86,19 @@ black_box() { # build directory, name of the report, then options for pytest
     reports="$reports $report/$name.junit.xml"
 }
 
+told() { # name, seconds, then a command that prints lines "ok …" and "FAILED …"
+    name=$1
+    limit=$2
+    shift 2
+    { bounded "$limit" "$name" "$@"; echo $? >"$report/step.status"; } | tee "$report/$name.lines"
+    status=$(cat "$report/step.status")
+    case $status in
+    0 | 124 | 137) ;;
+    *) grep -q '^FAILED ' "$report/$name.lines" || late "$name: ended with status $status" ;;
+    esac
+    reports="$reports $report/$name.lines"
+}
+
 mkdir -p "$report"
 rm -f "$report"/*.junit.xml "$report"/*.meson.json "$report"/*.lines "$report"/*.running*
 : >"$report/build.lines"
@@ -134,6 +150,14 @@ if [ $failed -eq 0 ]; then
         say "fuzzers"
         bounded $((600 + fuzz_seconds * fuzz_targets)) fuzzers env FUZZ_SEED="${FUZZ_SEED:-1}" sh tests/fuzz.sh "$fuzz_seconds" | tee "$report/fuzz.lines"
         reports="$reports $report/fuzz.lines"
+    fi
+    if wanted soak; then
+        say "mixed load, reloads, Redis restarts, killed workers"
+        told soak $((300 + 60 * soak_minutes)) env SALLYPORT_BUILD=build sh bench/soak.sh "$soak_minutes"
+    fi
+    if wanted instructions; then
+        say "instructions per request"
+        told instructions 900 sh bench/instructions.sh
     fi
 fi
 

@@ -146,9 +146,9 @@ static int put_refusals(const struct sp_admin_view *view, struct sp_span subject
 static json_t *told_json(const struct sp_admin_view *view, const struct sp_facts *facts, struct sp_span rows, size_t n) {
     struct sp_span subject = subject_of(facts->text[SP_FACT_SUBJECT]);
     json_t *answer =
-        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "subject", facts->given & SP_BY_SUBJECT ? sp_string_json(subject) : json_null(), "account",
-                  text_json(facts, SP_BY_SUBJECT, SP_FACT_SUBJECT), "tenant", text_json(facts, SP_BY_TENANT, SP_FACT_TENANT), "key_id",
-                  text_json(facts, SP_BY_KEY, SP_FACT_KEY), "model", text_json(facts, SP_BY_MODEL, SP_FACT_MODEL), "route",
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "subject", facts->given & SP_BY_SUBJECT ? sp_string_json(subject) : json_null(),
+                  "account", text_json(facts, SP_BY_SUBJECT, SP_FACT_SUBJECT), "tenant", text_json(facts, SP_BY_TENANT, SP_FACT_TENANT),
+                  "key_id", text_json(facts, SP_BY_KEY, SP_FACT_KEY), "model", text_json(facts, SP_BY_MODEL, SP_FACT_MODEL), "route",
                   text_json(facts, SP_BY_ROUTE, SP_FACT_ROUTE), "limits", levels_json(view->config, rows, n), "not_shown",
                   unseen_json(view->config, facts->given));
     if (answer && put_refusals(view, subject, answer) < 0) {

@@ -116,10 +116,11 @@ static int put_refusals(const struct sp_admin_view *view, json_t *into) {
 }
 
 json_t *sp_limits_json(const struct sp_admin_view *view) {
-    json_t *answer = json_pack("{s:I,s:o,s:{s:I,s:I,s:I},s:o}", "generation", (json_int_t)view->status.generation, "redis", sp_redis_json(view),
-                     "decisions", "leased", (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_LEASED), "strict",
-                     (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_STRICT), "degraded",
-                     (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_DEGRADED), "limits", counted_json(view));
+    json_t *answer =
+        json_pack("{s:I,s:o,s:{s:I,s:I,s:I},s:o}", "generation", (json_int_t)view->status.generation, "redis", sp_redis_json(view),
+                  "decisions", "leased", (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_LEASED), "strict",
+                  (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_STRICT), "degraded",
+                  (json_int_t)sp_counter_sum(view->counters, SP_COUNTER_LIMITS_DEGRADED), "limits", counted_json(view));
     if (answer && put_refusals(view, answer) < 0) {
         json_decref(answer);
         answer = NULL;

@@ -11,7 +11,7 @@
 
 static const struct action {
     const char *name, *method, *path, *argument; /* argument NULL: none; path NULL: limits, which ask by themselves */
-    sp_print_answer *print; /* NULL: the outcome alone */
+    sp_print_answer *print;                      /* NULL: the outcome alone */
 } actions[] = {
     {"status", "GET", "/api/v1/status", NULL, sp_print_status},
     {"backends", "GET", "/api/v1/backends", NULL, sp_print_backends},
@@ -24,23 +24,25 @@ static const struct action {
 
 static void help(void) {
     puts("usage: sallyport ctl ACTION [--json] [--socket PATH | --config FILE]\n"
-         "       sallyport ctl limits [SUBJECT] [--tenant NAME] [--key ID] [--address ADDRESS] [--model NAME] [--route NAME]\n"
-         "                            [--json] [--socket PATH | --config FILE]\n"
+         "       sallyport ctl limits [SUBJECT] [--tenant NAME] [--key ID] [--address IP] [--model NAME] [--route NAME] "
+         "[--json] [--socket PATH | --config FILE]\n"
          "\n"
          "  status            processes, limits, backends and routes at a glance\n"
          "  backends          the model servers and whether they are up\n"
          "  limits            the limits, how often they admitted and refused, and the last refusals\n"
-         "  limits SUBJECT    what they leave a caller: levels, debts, leases, places. SUBJECT stands in the access log; or\n"
-         "                    key:NAME, jwt:ISSUER NAME, cert:NAME, or nobody where other facts are given. Nothing is taken\n"
+         "                    With a SUBJECT (of the access log; or key:NAME, jwt:ISSUER NAME, cert:NAME) or other facts:\n"
+         "                    what they leave a caller, levels, debts, leases and places. Nothing is taken by looking\n"
          "  reload            read the configuration again; all or nothing\n"
          "  drain             finish what is in flight and end, as on TERM\n"
          "  loglevel LEVEL    error, warn, info or debug, until the next reload\n"
          "  revoke ID         refuse this API key from now on, here and on every gateway that shares the Redis, until\n"
          "                    they are started again; `sallyport key revoke` also writes it down\n"
          "\n"
-         "  --tenant NAME, --key ID, --address ADDRESS, --model NAME, --route NAME\n"
-         "                    with limits: what else is known of the requests in question. A limit is shown where everything\n"
-         "                    that it counts by is known; what the file of API keys says of SUBJECT need not be said\n"
+         "  --tenant NAME     with limits: what else is known of the requests in question. A limit is shown where all\n"
+         "  --key ID          that it counts by is known; what the file of API keys says of SUBJECT need not be said.\n"
+         "  --address IP\n"
+         "  --model NAME\n"
+         "  --route NAME\n"
          "  --now             with revoke: what the key's callers have open ends too\n"
          "  --socket PATH     the gateway's admin socket (" SP_ADMIN_SOCKET_DEFAULT ")\n"
          "  --config FILE     take the socket's path from this configuration\n"

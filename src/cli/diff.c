@@ -124,14 +124,10 @@ static int compare(const struct words *words, const struct sp_config *config) {
 /* ---- The command line ---- */
 
 static int read_options(int argc, char **argv, struct words *words) {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {"replay", required_argument, NULL, 'r'},
-                                            {"role", required_argument, NULL, 'o'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"exit-code", no_argument, NULL, 'e'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
+                                            {"replay", required_argument, NULL, 'r'}, {"role", required_argument, NULL, 'o'},
+                                            {"json", no_argument, NULL, 'j'},         {"exit-code", no_argument, NULL, 'e'},
+                                            {"help", no_argument, NULL, 'h'},         {0}};
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
         switch (option) {
         case 'c': words->config = optarg; break;

@@ -1,4 +1,4 @@
-/* Limits against limits, and what becomes of levels. LIMITS.md, "Reload", is what the sentences say. */
+/* Limits against limits, and what becomes of levels. What the sentences say is in doc/limits.md. */
 #include "diff.h"
 
 #include <stdarg.h>
@@ -176,13 +176,14 @@ static json_t *described(json_t *limit) {
     json_t *by = joined(json_object_get(limit, "by")), *requests = whole_bucket(json_object_get(limit, "requests")),
            *tokens = whole_bucket(json_object_get(limit, "tokens")), *roles = joined(json_object_get(limit, "roles")),
            *routes = joined(json_object_get(limit, "routes")), *places = json_object_get(limit, "concurrency");
-    json_t *text = sentence("by %s%s%s%s%s", json_string_value(by), requests ? "; requests " : "", requests ? json_string_value(requests) : "",
-                            tokens ? "; tokens " : "", tokens ? json_string_value(tokens) : "");
+    json_t *text =
+        sentence("by %s%s%s%s%s", json_string_value(by), requests ? "; requests " : "", requests ? json_string_value(requests) : "",
+                 tokens ? "; tokens " : "", tokens ? json_string_value(tokens) : "");
     json_t *at_once = json_is_integer(places) ? sentence("; at once %lld", (long long)json_integer_value(places)) : json_string("");
-    json_t *whole = sentence("%s%s%s%s%s%s%s", json_string_value(text), json_string_value(at_once),
-                             json_string_length(roles) ? "; of roles " : "", json_string_value(roles),
-                             json_string_length(routes) ? "; of routes " : "", json_string_value(routes),
-                             json_is_true(json_object_get(limit, "shadow")) ? "; shadow" : "");
+    json_t *whole =
+        sentence("%s%s%s%s%s%s%s", json_string_value(text), json_string_value(at_once), json_string_length(roles) ? "; of roles " : "",
+                 json_string_value(roles), json_string_length(routes) ? "; of routes " : "", json_string_value(routes),
+                 json_is_true(json_object_get(limit, "shadow")) ? "; shadow" : "");
     json_t *const parts[] = {by, requests, tokens, roles, routes, text, at_once};
     for (size_t i = 0; i < SP_COUNT(parts); i++)
         json_decref(parts[i]);
@@ -209,7 +210,7 @@ json_t *sp_diff_limits(json_t *old, json_t *new) {
         json_array_append_new(changes, before ? compare(before, limit) : one_sided(limit, "added", "everybody begins with a full bucket"));
     }
     json_array_foreach(old, i, limit) if (!find(new, text_of(limit, "name")))
-        json_array_append_new(changes, one_sided(limit, "removed", "its levels are forgotten, debts too"));
+        json_array_append_new(changes, one_sided(limit, "removed", "its levels and debts count no more"));
     return changes;
 }
 

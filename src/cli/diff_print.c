@@ -20,7 +20,7 @@ static void put_text(const char *text) {
 
 static void print_field(json_t *field) {
     const char *old = text_of(field, "old"), *new = text_of(field, "new"), *effect = text_of(field, "effect");
-    printf("    %s %s -> %s", text_of(field, "field"), old && *old ? old : "none", new && *new ? new : "none");
+    printf("    %s %s -> %s", text_of(field, "field"), old && *old ? old : "none", new &&*new ? new : "none");
     if (effect)
         printf(": %s", effect);
     putchar('\n');
@@ -82,9 +82,9 @@ static void print_callers(json_t *limit, const char *member, const char *count, 
 }
 
 static void print_counts(json_t *limits) {
-    static const struct sp_column columns[] = {{"LIMIT", "name", false},      {"REQUESTS", "requests", true}, {"REFUSED IN LOG", "log", true},
-                                               {"REFUSED NOW", "now", true},  {"WITH FILE", "new", true},     {"NEWLY", "newly", true},
-                                               {"NO LONGER", "no_longer", true}, {"SHADOW WITH FILE", "shadow", true}};
+    static const struct sp_column columns[] = {
+        {"LIMIT", "name", false},   {"REQUESTS", "requests", true}, {"REFUSED IN LOG", "log", true},  {"REFUSED NOW", "now", true},
+        {"WITH FILE", "new", true}, {"NEWLY", "newly", true},       {"NO LONGER", "no_longer", true}, {"SHADOW WITH FILE", "shadow", true}};
     json_t *rows = json_array(), *limit;
     size_t i;
     json_array_foreach(limits, i, limit) {

@@ -48,8 +48,10 @@ static json_t *joined(json_t *list) {
     char text[256] = "";
     size_t len = 0, i;
     json_t *item;
-    json_array_foreach(list, i, item) if (len < sizeof text)
-        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", i > 0 ? "," : "", json_string_value(item));
+    json_array_foreach(list, i, item) {
+        if (len < sizeof text)
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", i > 0 ? "," : "", json_string_value(item));
+    }
     return json_string(text);
 }
 
@@ -87,8 +89,8 @@ static void copy(json_t *row, json_t *from, const char *member) { json_object_se
 /* ---- Refusals ---- */
 
 static void print_refusals(json_t *answer) {
-    static const struct sp_column columns[] = {{"TIME", "time", false},     {"LIMIT", "limit", false}, {"OF", "kind", false},
-                                               {"REASON", "reason", false}, {"ASKED", "asked", true},  {"LEFT", "left", true},
+    static const struct sp_column columns[] = {{"TIME", "time", false},     {"LIMIT", "limit", false},       {"OF", "kind", false},
+                                               {"REASON", "reason", false}, {"ASKED", "asked", true},        {"LEFT", "left", true},
                                                {"WHO", "subject", false},   {"REQUEST", "request_id", false}};
     json_t *rows = json_array(), *refusal;
     size_t i;
@@ -116,9 +118,10 @@ static void print_refusals(json_t *answer) {
 /* ---- All limits ---- */
 
 static void print_limits(json_t *answer) {
-    static const struct sp_column columns[] = {{"LIMIT", "name", false},      {"BY", "by", false},           {"REQUESTS", "requests", false},
-                                               {"TOKENS", "tokens", false},   {"AT ONCE", "concurrency", true}, {"DECIDED", "mode", false},
-                                               {"ADMITTED", "admitted", true}, {"REFUSED", "refused", true}, {"SHADOW", "shadow_refused", true}};
+    static const struct sp_column columns[] = {
+        {"LIMIT", "name", false},          {"BY", "by", false},        {"REQUESTS", "requests", false}, {"TOKENS", "tokens", false},
+        {"AT ONCE", "concurrency", true},  {"DECIDED", "mode", false}, {"ADMITTED", "admitted", true},  {"REFUSED", "refused", true},
+        {"SHADOW", "shadow_refused", true}};
     json_t *redis = json_object_get(answer, "redis"), *decisions = json_object_get(answer, "decisions"), *rows = json_array(), *limit;
     size_t i;
     if (json_is_true(json_object_get(redis, "configured")))
@@ -166,8 +169,8 @@ static void add_bucket(json_t *rows, json_t *level, const char *kind) {
 }
 
 static void print_buckets(json_t *levels) {
-    static const struct sp_column columns[] = {{"LIMIT", "name", false}, {"OF", "kind", false},      {"LEVEL", "level", true},
-                                               {"BURST", "burst", true}, {"DEBT", "debt", true},     {"FULL IN", "full", true},
+    static const struct sp_column columns[] = {{"LIMIT", "name", false},  {"OF", "kind", false},           {"LEVEL", "level", true},
+                                               {"BURST", "burst", true},  {"DEBT", "debt", true},          {"FULL IN", "full", true},
                                                {"AHEAD", "leased", true}, {"REFUSED FOR", "refused", true}};
     json_t *rows = json_array(), *level;
     size_t i;
@@ -214,7 +217,10 @@ static void print_who(json_t *answer) {
 static bool any(json_t *levels, const char *member) {
     json_t *level;
     size_t i;
-    json_array_foreach(levels, i, level) if (json_is_true(json_object_get(level, member))) return true;
+    json_array_foreach(levels, i, level) {
+        if (json_is_true(json_object_get(level, member)))
+            return true;
+    }
     return false;
 }
 
@@ -246,5 +252,6 @@ int sp_ctl_limits(const struct sp_gateway *gateway, const struct sp_limits_quest
     long status = sp_gateway_ask(gateway, "GET", sp_buffer_span(&path).at, NULL, &answer);
     if (status < 0)
         return SP_EXIT_FAILED;
-    return sp_gateway_show(gateway, status, sp_buffer_span(&answer), json, sp_limits_asks_of_somebody(question) ? print_levels : print_limits);
+    return sp_gateway_show(gateway, status, sp_buffer_span(&answer), json,
+                           sp_limits_asks_of_somebody(question) ? print_levels : print_limits);
 }

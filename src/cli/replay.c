@@ -196,8 +196,8 @@ int sp_replay_file(struct sp_replay *replay, int fd) {
 /* ---- The answer ---- */
 
 static json_t *limit_json(const struct sp_replay *replay, const char *name) {
-    json_t *row = json_pack("{s:s,s:I}", "name", name, "refused_in_log",
-                            (json_int_t)json_integer_value(json_object_get(replay->then, name)));
+    json_t *row =
+        json_pack("{s:s,s:I}", "name", name, "refused_in_log", (json_int_t)json_integer_value(json_object_get(replay->then, name)));
     const struct {
         const struct sp_world *world;
         const char *counts, *callers, *differs;
@@ -247,10 +247,9 @@ json_t *sp_replay_end(struct sp_replay *replay) {
     if (replay->out_of_memory)
         return NULL;
     uint64_t left_out = sp_world_left_out(replay->now) + sp_world_left_out(replay->new);
-    json_t *unsure =
-        json_pack("{s:I,s:I,s:I,s:I,s:I}", "refused_in_log", (json_int_t)replay->guessed, "roles_unknown", (json_int_t)replay->unknown_roles,
-                  "route_unknown", (json_int_t)replay->unknown_route, "out_of_order", (json_int_t)replay->unordered, "no_room",
-                  (json_int_t)left_out);
+    json_t *unsure = json_pack("{s:I,s:I,s:I,s:I,s:I}", "refused_in_log", (json_int_t)replay->guessed, "roles_unknown",
+                               (json_int_t)replay->unknown_roles, "route_unknown", (json_int_t)replay->unknown_route, "out_of_order",
+                               (json_int_t)replay->unordered, "no_room", (json_int_t)left_out);
     return json_pack("{s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "lines", (json_int_t)replay->lines, "skipped",
                      (json_int_t)replay->skipped, "requests", (json_int_t)replay->requests, "from", time_json(replay->first_us), "to",
                      time_json(replay->end_us), "refused_in_log", (json_int_t)replay->refused_then, "refused_now",

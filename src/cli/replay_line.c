@@ -24,8 +24,12 @@ int sp_logged_time(struct sp_span text, uint64_t *ret_us) {
     for (size_t i = 0; i < SP_COUNT(parts); i++)
         if (!sp_span_u64(sp_span(text.at + parts[i].at, parts[i].len), &part[i]) || part[i] < parts[i].least || part[i] > parts[i].most)
             return -EINVAL;
-    struct tm broken = {.tm_year = (int)year - 1900, .tm_mon = (int)part[0] - 1, .tm_mday = (int)part[1], .tm_hour = (int)part[2],
-                        .tm_min = (int)part[3], .tm_sec = (int)part[4]};
+    struct tm broken = {.tm_year = (int)year - 1900,
+                        .tm_mon = (int)part[0] - 1,
+                        .tm_mday = (int)part[1],
+                        .tm_hour = (int)part[2],
+                        .tm_min = (int)part[3],
+                        .tm_sec = (int)part[4]};
     time_t seconds = timegm(&broken);
     if (seconds < 0)
         return -EINVAL;

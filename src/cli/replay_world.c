@@ -10,7 +10,7 @@
 #define ENDS_MAX       1000000 /* requests under way, over all limits on concurrency */
 #define WHO_MAX        512     /* bytes that name a caller */
 #define NAME_TOLD      64      /* of one name: of a longer one so many, and a digest that tells it apart */
-#define SWEEP_PATIENCE 65536  /* decisions after a sweep that made little room */
+#define SWEEP_PATIENCE 65536   /* decisions after a sweep that made little room */
 
 struct cell_key {
     size_t limit;
@@ -21,7 +21,7 @@ struct cell_key {
 struct sp_cell {
     struct sp_map_node node;
     uint32_t limit;
-    bool pinned; /* of the request that is being decided: not to be forgotten */
+    bool pinned;                            /* of the request that is being decided: not to be forgotten */
     uint64_t asked, refused, differs, used; /* used: places taken */
     struct sp_bucket bucket[2];             /* by SP_LIMIT_REQUESTS and SP_LIMIT_TOKENS */
     uint64_t answered, tokens_us[2];        /* of those that were answered: how many, the sums of their tokens and of their durations */
@@ -63,7 +63,8 @@ static int read_bucket(json_t *bucket, struct sp_bucket_policy *ret) {
     if (!bucket || json_is_null(bucket))
         return 0;
     json_int_t amount = json_integer_value(json_object_get(bucket, "amount"));
-    json_int_t period = json_integer_value(json_object_get(bucket, "period_us")), burst = json_integer_value(json_object_get(bucket, "burst"));
+    json_int_t period = json_integer_value(json_object_get(bucket, "period_us")),
+               burst = json_integer_value(json_object_get(bucket, "burst"));
     if (amount <= 0 || period <= 0 || burst <= 0)
         return -EINVAL;
     *ret = (struct sp_bucket_policy){.rate = {(uint64_t)amount, (uint64_t)period}, .burst = (uint64_t)burst};
@@ -488,8 +489,8 @@ json_t *sp_world_callers(const struct sp_world *world, size_t limit, size_t most
         qsort(found, n, sizeof *found, most_first);
     for (size_t i = 0; i < sp_min(n, most); i++) {
         json_t *who = json_stringn(found[i]->who, found[i]->len);
-        json_array_append_new(list, json_pack("{s:o,s:I,s:I}", "who", who ? who : json_string("?"), "requests",
-                                              (json_int_t)found[i]->asked, "refused", (json_int_t)found[i]->differs));
+        json_array_append_new(list, json_pack("{s:o,s:I,s:I}", "who", who ? who : json_string("?"), "requests", (json_int_t)found[i]->asked,
+                                              "refused", (json_int_t)found[i]->differs));
     }
     return list;
 }

@@ -45,8 +45,8 @@ static json_t *outline_map(struct outline *outline, const struct sp_field *field
     json_t *items = json_object();
     for (void *at = json_object_iter((json_t *)map); items && at; at = json_object_iter_next((json_t *)map, at)) {
         json_t *value = json_object_iter_value(at);
-        json_t *item = field->kind == SP_KIND_PAIRS ? outline_pair(&field->record->fields[0], value)
-                                                    : outline_record(outline, field->record, value);
+        json_t *item =
+            field->kind == SP_KIND_PAIRS ? outline_pair(&field->record->fields[0], value) : outline_record(outline, field->record, value);
         if (json_object_set_new(items, json_object_iter_key(at), item) < 0)
             outline->out_of_memory = true;
     }
@@ -56,13 +56,18 @@ static json_t *outline_map(struct outline *outline, const struct sp_field *field
 static json_t *outline_value(struct outline *outline, const struct sp_field *field, const json_t *value) {
     switch (field->kind) {
     case SP_KIND_RECORD:
-    case SP_KIND_OPTIONAL: return outline_record(outline, field->record, value);
-    case SP_KIND_LIST: return outline_list(outline, field->record, value);
+    case SP_KIND_OPTIONAL:
+        return outline_record(outline, field->record, value);
+    case SP_KIND_LIST:
+        return outline_list(outline, field->record, value);
     case SP_KIND_MAP:
-    case SP_KIND_PAIRS: return outline_map(outline, field, value);
+    case SP_KIND_PAIRS:
+        return outline_map(outline, field, value);
     case SP_KIND_PATH:
-    case SP_KIND_FILE: return json_is_string(value) ? path_json(outline, value) : json_deep_copy(value);
-    default: return json_deep_copy(value);
+    case SP_KIND_FILE:
+        return json_is_string(value) ? path_json(outline, value) : json_deep_copy(value);
+    default:
+        return json_deep_copy(value);
     }
 }
 

@@ -45,10 +45,11 @@ static struct sp_body_block *new_block(struct sp_exchange *x) {
     return pooled_block(x);
 }
 
-void sp_body_wait_for_memory(struct sp_exchange *x) {
+void sp_body_wait_for_memory(struct sp_exchange *x, size_t wanted) {
     if (x->body.waits_for_memory)
         return;
     x->body.waits_for_memory = true;
+    x->body.wanted = wanted;
     sp_list_append(&x->service->body_waiters, &x->body.waiter);
 }
 
@@ -70,7 +71,7 @@ char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len) {
     if (!block || block->used == block->size) {
         block = new_block(x);
         if (!block && !all_is_spent(body)) {
-            sp_body_wait_for_memory(x);
+            sp_body_wait_for_memory(x, SP_BODY_BLOCK_SIZE);
             return NULL;
         }
         if (!block) {
@@ -152,40 +153,52 @@ static size_t behead(struct sp_body_block *block, uint64_t len) {
     return here;
 }
 
+/* There is no room in a block for `text` in the place of its bytes from `offset` on: a block of its own takes the text and whichever side
+ * of it is shorter, for that memory is not of the budget. */
+static bool split(struct sp_exchange *x, struct sp_body_block **link, uint32_t offset, uint32_t gone, struct sp_span text) {
+    struct sp_body_block *block = *link;
+    uint32_t tail = block->used - offset - gone;
+    struct sp_body_block *more = small_block(x, text.len + sp_min(offset, tail));
+    if (!more)
+        return false;
+    more->used = more->size;
+    if (offset < tail) {
+        memcpy(more->bytes, block->bytes, offset);
+        memcpy(more->bytes + offset, text.at, text.len);
+        (void)behead(block, offset + gone);
+        more->next = block;
+        *link = more;
+        return true;
+    }
+    memcpy(more->bytes, text.at, text.len);
+    memcpy(more->bytes + text.len, block->bytes + offset + gone, tail);
+    block->used = offset;
+    more->next = block->next;
+    block->next = more;
+    if (x->body.last == block)
+        x->body.last = more;
+    return true;
+}
+
 bool sp_body_splice(struct sp_exchange *x, uint64_t at, uint64_t len, struct sp_span text) {
     struct sp_body *body = &x->body;
-    struct sp_body_block *block = body->first;
+    struct sp_body_block **link = &body->first;
     uint64_t offset = at, left = len;
-    while (block && offset > block->used) {
-        offset -= block->used;
-        block = block->next;
-    }
+    for (; *link && offset > (*link)->used; link = &(*link)->next)
+        offset -= (*link)->used;
+    struct sp_body_block *block = *link;
     if (!block || body->sent)
         return false;
-    uint32_t here = (uint32_t)sp_min(left, block->used - offset); /* of what goes, in this block */
-    size_t tail = block->used - (size_t)offset - here;
-    char *end = block->bytes + offset;
-    if ((size_t)offset + text.len + tail <= block->size) {
-        memmove(end + text.len, end + here, tail);
-        memcpy(end, text.at, text.len);
-        block->used = (uint32_t)((size_t)offset + text.len + tail);
-    } else {
-        /* No room: what follows in this block moves to one of its own, behind the text. */
-        struct sp_body_block *more = small_block(x, text.len + tail);
-        if (!more)
-            return false;
-        memcpy(more->bytes, text.at, text.len);
-        memcpy(more->bytes + text.len, end + here, tail);
-        more->used = more->size;
-        more->next = block->next;
-        block->next = more;
-        block->used = (uint32_t)offset;
-        if (body->last == block)
-            body->last = more;
-        block = more;
+    struct sp_body_block *next = block->next; /* where what goes goes on */
+    uint32_t from = (uint32_t)offset, here = (uint32_t)sp_min(left, block->used - offset), tail = block->used - from - here;
+    if (from + text.len + tail <= block->size) {
+        memmove(block->bytes + from + text.len, block->bytes + from + here, tail);
+        memcpy(block->bytes + from, text.at, text.len);
+        block->used = from + (uint32_t)text.len + tail;
+    } else if (!split(x, link, from, here, text)) {
+        return false;
     }
-    left -= here;
-    for (struct sp_body_block *next = block->next; next && left > 0; next = next->next)
+    for (left -= here; next && left > 0; next = next->next)
         left -= behead(next, left);
     body->received = body->received - (len - left) + text.len;
     return left == 0;

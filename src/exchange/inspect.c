@@ -51,13 +51,13 @@ static enum sp_stage_answer begin(struct sp_exchange *x) {
         return sp_reply(x, 415, "unsupported_media_type", "The model is read from the body, so it must be application/json or multipart/form-data.",
                         "not JSON");
     if (!sp_content_is_utf8(content_type))
-        return sp_reply(x, 415, "unsupported_charset", "The model is read from the body, so it must be UTF-8; name no other charset in Content-Type.",
-                        "charset");
+        return sp_reply(x, 415, "unsupported_charset",
+                        "The model is read from the body, so it must be UTF-8; name no other charset in Content-Type.", "charset");
     if (sp_http_field(&x->request.fields, SP_FIELD_CONTENT_ENCODING))
         return sp_reply(x, 415, "unsupported_content_encoding", "The model is read from the body, so it must not be compressed.", "compressed body");
     x->body.gathered = true;
     if (!take_scan(x)) {
-        sp_body_wait_for_memory(x);
+        sp_body_wait_for_memory(x, sp_inspect_scan_size());
         sp_exchange_watch(x);
         return SP_STAGE_WAIT;
     }

@@ -7,7 +7,8 @@ static void count(const struct sp_exchange *x, uint64_t total_us, int64_t first_
     const struct sp_service_parts *parts = &x->service->parts;
     if (!parts->counters)
         return;
-    sp_count_request(parts->counters, parts->worker_slot, slot_of_route(x), x->pool ? x->pool->slot : SP_SLOT_NONE, x->status, total_us, first_byte_us);
+    unsigned pool = x->pool ? x->pool->slot : SP_SLOT_NONE;
+    sp_count_request(parts->counters, parts->worker_slot, slot_of_route(x), pool, x->status, total_us, first_byte_us);
     sp_count(parts->counters, parts->worker_slot, SP_COUNTER_BYTES_IN, x->bytes_in);
     sp_count(parts->counters, parts->worker_slot, SP_COUNTER_BYTES_OUT, x->bytes_out);
 }

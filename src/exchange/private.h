@@ -107,11 +107,12 @@ struct sp_body {
     bool gathered;                 /* all of it is wanted before any is sent: it is inspected */
     bool kept;                     /* what is sent stays here, to be sent again */
     bool waits_for_memory;
+    size_t wanted;                 /* how much of it */
     struct sp_list waiter;
 };
 void sp_body_init(struct sp_body *body);
 /* Until the budget has room again: then comes front->read_more, and where the body is gathered sp_exchange_run(). */
-void sp_body_wait_for_memory(struct sp_exchange *x);
+void sp_body_wait_for_memory(struct sp_exchange *x, size_t wanted);
 void sp_body_wait_no_more(struct sp_exchange *x);
 /* Room to read into: at most `want` bytes; NULL: no memory within the budget now, and it waits for some. */
 char *sp_body_room(struct sp_exchange *x, size_t want, size_t *ret_len);
@@ -177,7 +178,7 @@ struct sp_exchange {
     struct sp_client *client;             /* the front's; opaque here */
     const struct sp_client_facts *from;
     struct sp_deferred free;
-    struct sp_deferred more;              /* relay: goes on in the next turn */
+    struct sp_deferred more;              /* in the next turn: relay has had its share of this one, or there is memory again */
     struct sp_timer timer;
     unsigned stage;
     bool running, again, ended;

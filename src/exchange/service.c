@@ -6,30 +6,26 @@
 
 enum { FLOOD_MIN = 256 }; /* clients at once from which on it is worth giving their memory back */
 
-static void move_all(struct sp_list *from, struct sp_list *to) {
-    while (!sp_list_empty(from)) {
-        struct sp_list *first = from->next;
-        sp_list_remove(first);
-        sp_list_append(to, first);
-    }
-}
-
+/* First come, first served, as far as what there is would do for each: were all of them woken for every block that is freed, they would
+ * take all the time there is. Who is woken may not need it just now, for its client is slow: those behind it are looked at in the next
+ * turn. */
 static void wake_waiters(struct sp_deferred *deferred) {
     struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, wake_waiters);
-    struct sp_list woken;
-    sp_list_init(&woken);
-    move_all(&service->body_waiters, &woken);
-    /* First come, first served; each takes what it needs, and the rest wait for the next block that is freed. Each is woken once: who finds
-     * too little waits again. */
-    while (!sp_list_empty(&woken) && service->body_bytes + SP_BODY_BLOCK_SIZE <= service->body_bytes_max) {
-        struct sp_exchange *x = sp_list_entry(woken.next, struct sp_exchange, body.waiter);
+    uint64_t room = service->body_bytes_max - sp_min(service->body_bytes, service->body_bytes_max);
+    bool woke = false;
+    sp_list_each_safe(node, &service->body_waiters) {
+        struct sp_exchange *x = sp_list_entry(node, struct sp_exchange, body.waiter);
+        if (x->body.wanted > room)
+            continue;
+        room -= x->body.wanted;
+        woke = true;
         sp_body_wait_no_more(x);
         x->front->read_more(x);
         if (x->body.gathered) /* it may have waited for its scan, with nothing more to come */
-            sp_exchange_run(x);
+            sp_defer_to_next_turn(service->parts.loop, &x->more);
     }
-    move_all(&service->body_waiters, &woken); /* behind those that came first */
-    move_all(&woken, &service->body_waiters);
+    if (woke && !sp_list_empty(&service->body_waiters))
+        sp_defer_to_next_turn(service->parts.loop, &service->wake_waiters);
 }
 
 /* A flood is over: what it needed goes back to the system. Left to itself, malloc keeps it for ever below whatever lies on top. */

@@ -38,7 +38,8 @@ static const char *name_ends(struct sp_json_scan *scan, struct sp_span name, con
         return sp_json_refuse_at(scan, after, scan->token_at, "The body has too many members; send objects of at most 4096 in all.");
     scan->role = (uint8_t)sp_json_ask_member(scan, level->role, name, sp_json_offset(scan, after));
     if (level->role == SP_JSON_OUTERMOST && scan->role == SP_JSON_ANYTHING && sp_json_resembles(name) != SP_JSON_ANYTHING)
-        return sp_json_refuse_at(scan, after, scan->token_at, "A member's name differs from a known one only in case; send it in lower case.");
+        return sp_json_refuse_at(scan, after, scan->token_at,
+                                 "A member's name differs from a known one only in case; send it in lower case.");
     scan->state = SP_JSON_COLON;
     return after;
 }

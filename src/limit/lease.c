@@ -99,15 +99,18 @@ static bool claim_ask(struct lease_window *window) {
     return lease_put(window, LEASE_ASK, window->now + 2 * T, alive ? lease_amount(ask->was) : 0);
 }
 
+/* Where one cost is more than T earns, nobody can be busy for longer than the burst lasts, and each lease that dies would cost a good part
+ * of that: Redis is asked. */
 static uint64_t wish_for(struct lease_window *window, const struct sp_rate *rate, uint64_t cost) {
     struct demand demand = count_demand(window, cost);
-    if (demand.takes < BUSY || demand.tokens == 0)
+    uint64_t most = earned_in_lease(rate);
+    if (demand.takes < BUSY || demand.tokens == 0 || cost > most)
         return 0;
     uint64_t at = lasting(window, demand.tokens);
     if (at >= LEAD || !claim_ask(window))
         return 0;
     uint64_t needed = (demand.tokens * (T - at) + T - 1) / T;
-    return sp_min(needed, sp_min(sp_max(earned_in_lease(rate), cost), LEASE_AMOUNT_MAX));
+    return sp_min(needed, most);
 }
 
 /* Redis had less than was wished for, again, or not. How long nobody is to ask ahead; *ret_shorts: how often in a row that was so. */

@@ -53,7 +53,7 @@ struct sp_lease_answer {
     uint64_t burst;
 };
 /* `cost` whole tokens, out of one grant: of those that have enough, the one that expires first. Counts the demand. A wish is never more
- * than rate · T rounded up or `cost`, whichever is larger. A subject that asks less than four times in SP_LEASE_MS gets no wish. */
+ * than rate · T rounded up; no wish for a cost that is. A subject that asks less than four times in SP_LEASE_MS gets none either. */
 void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
                    struct sp_lease_answer *ret);
 /* Back into the grant it came from, if that is still alive: never into a later one. */

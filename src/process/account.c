@@ -12,7 +12,8 @@ static void put(struct sp_facts *facts, uint32_t bit, unsigned text, const char 
     facts->text[text] = sp_span_text(value);
 }
 
-static bool name_account(struct sp_facts *facts, char account[SP_ACCOUNT_MAX + 1], const char *kind, const char *issuer, struct sp_span name) {
+static bool name_account(struct sp_facts *facts, char account[SP_ACCOUNT_MAX + 1], const char *kind, const char *issuer,
+                         struct sp_span name) {
     int n = snprintf(account, SP_ACCOUNT_MAX + 1, "%s%s%s" SP_SPAN_FMT, kind, issuer, *issuer ? " " : "", SP_SPAN_ARG(name));
     facts->given |= SP_BY_SUBJECT;
     facts->text[SP_FACT_SUBJECT] = sp_span(account, (size_t)n);

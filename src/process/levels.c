@@ -39,7 +39,7 @@ struct sp_levels {
 static int64_t level_of_view(const struct sp_limit_view *view, const struct sp_rate *rate) {
     if (view->remaining > 0)
         return (int64_t)view->remaining;
-    wide missing = (wide)view->reset_ms * 1000 * rate->amount / rate->period_us;
+    wide parts = (wide)view->reset_ms * 1000 * rate->amount, missing = parts / rate->period_us + (parts % rate->period_us != 0);
     int64_t level = (int64_t)view->burst - (int64_t)sp_min(missing, (wide)INT64_MAX / 2);
     return sp_min(level, (int64_t)0);
 }

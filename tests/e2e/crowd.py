@@ -1,4 +1,5 @@
 """Callers who ask as they please of several gateways that share one Redis, and what became of each request, for the judge."""
+import gc
 import os
 import random
 import ssl
@@ -29,16 +30,15 @@ class Crowd:
         self.threads = [threading.Thread(target=self._run, args=(random.Random(f"{seed}/{i}"),), daemon=True) for i in range(threads)]
 
     def __enter__(self):
+        gc.disable()  # it would stop all callers at once, for longer the more has been asked
         for thread in self.threads:
             thread.start()
         return self
 
     def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
         self.stopped.set()
         join(self.threads)
+        gc.enable()
 
     def _run(self, dice):
         clients = {}
@@ -100,7 +100,7 @@ class Crowd:
         assert verdict.fair, f"seed {seed}: {verdict} of {len(shared)}"
         for gateway, admissions in alone.items():
             if rate and admissions:
-                one = judge(admissions, Allowance(rate / len(self.gateways), max(burst // len(self.gateways), 1)))
+                one = judge(admissions, Allowance(-(-rate // len(self.gateways)), max(burst // len(self.gateways), 1)))
                 assert one.fair, f"seed {seed}: {gateway.directory} alone: {one} of {len(admissions)}"
         return verdict, len(shared), {gateway.directory[-8:]: len(admissions) for gateway, admissions in alone.items() if admissions}
 

@@ -1,5 +1,6 @@
-/* Preloaded by tests: the wall clock of one process, and of its children, is off by as many seconds as the file named by STEPPED_CLOCK says at
- * that moment (8 bytes, the machine's own order). CLOCK_MONOTONIC stays what it is. No allocation: Redis' allocator asks for the time itself. */
+/* Preloaded by tests: the wall clock of one process, and of its children, is off by as many seconds as the file named by STEPPED_CLOCK says
+ * at that moment (8 bytes, the machine's own order). CLOCK_MONOTONIC stays what it is. No allocation: Redis' allocator asks for the time
+ * itself. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -360,7 +360,8 @@ def answer_somehow(dice):
 
 def chat_and_perhaps_leave(client, number, key, dice):
     """Every third client leaves at a random moment."""
-    body = {"model": "m", "stream": dice.random() < 0.5, "max_tokens": dice.randrange(1, 3000), "messages": [{"role": "user", "content": "x" * dice.randrange(2000)}]}
+    body = {"model": "m", "stream": dice.random() < 0.5, "max_tokens": dice.randrange(1, 3000),
+            "messages": [{"role": "user", "content": "x" * dice.randrange(2000)}]}
     client.send_request("POST", f"/v1/chat/completions?number={number}", body=body, key=key)
     if dice.random() < 1 / 3:
         threading.Event().wait(dice.expovariate(300))
@@ -377,7 +378,7 @@ def charged(gateways):
 
 @pytest.mark.parametrize("mode", ["strict", "leased"])
 def test_debits_less_refunds_are_the_usage_and_no_place_is_left(start, redis_server, keys, mode):
-    """To the token, where nothing is leased. Leases cost what is left of them when they die: there, nothing was given away."""
+    """To the token, where nothing is leased. Leases cost what is left of them when they die: there, nothing was given away, and little lost."""
     burst, rate = 500_000_000, 1000
     limits = {"budget": {"by": ["subject"], "tokens": f"{rate}/s" if mode == "leased" else "1/h", "token_burst": burst, "concurrency": 1000, "mode": mode}}
     fleet = Fleet(start, redis_server, limits, 2, models={"m": {"pool": "main"}})
@@ -407,7 +408,7 @@ def test_debits_less_refunds_are_the_usage_and_no_place_is_left(start, redis_ser
         wait_until(lambda: spent() + rate * 2 * (time.monotonic() - began) >= charged(fleet.gateways)[0], 10, f"seed {SEED}: nothing was given away")
     told, lines = charged(fleet.gateways)
     print(f"{mode}: {len(crowd.asked)} requests, {lines} logged, {crowd.statuses()}, {told} tokens, {spent():.3f} debited and not paid back")
-    assert told > 0
+    assert told > 0.85 * spent(), f"seed {SEED}"
 
 
 def stored_places(server):

@@ -70,10 +70,13 @@ static bool read_trial(struct sp_span input, struct trial *trial) {
         if (!sp_span_split(&line, ' ', &field[i]))
             return false;
     uint64_t step, spaces, fallbacks;
-    if (!newline || field[0].len != 1 || !sp_span_u64(field[1], &step) || !sp_span_u64(field[2], &spaces) || !sp_span_u64(field[3], &fallbacks))
+    if (!newline || field[0].len != 1)
+        return false;
+    if (!sp_span_u64(field[1], &step) || !sp_span_u64(field[2], &spaces) || !sp_span_u64(field[3], &fallbacks))
         return false;
     struct sp_span body = sp_span_from(input, (size_t)(newline + 1 - input.at));
-    *trial = (struct trial){.path = field[0].at[0], .step = (size_t)sp_max(step % 100000, UINT64_C(1)), .fallbacks = (unsigned)(fallbacks % 4)};
+    *trial = (struct trial){.path = field[0].at[0], .fallbacks = (unsigned)(fallbacks % 4)};
+    trial->step = (size_t)sp_max(step % 100000, UINT64_C(1));
     trial->spaces = trial->path == 'u' ? 0 : (size_t)(spaces % SPACES_MAX);
     if (body.len > BODY_MAX)
         return false;
@@ -91,9 +94,10 @@ static struct sp_exchange *begin(const struct trial *trial) {
         "POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"};
     struct sp_exchange *x = sp_exchange_new(service, &front, NULL, &facts);
-    struct sp_span head;
+    struct sp_span head = {0};
     const char *why;
-    must(x && sp_arena_copy(&x->arena, sp_span_text(heads[trial->path == 'u' ? 2 : trial->path == 'e']), &head));
+    must(x);
+    must(sp_arena_copy(&x->arena, sp_span_text(heads[trial->path == 'u' ? 2 : trial->path == 'e']), &head));
     must(sp_http_parse_request(head, &x->request, &why) == 0);
     x->route = &route;
     x->path = x->request.path;

@@ -199,6 +199,21 @@ static void a_splice_is_what_a_splice_of_one_text_would_be(void **state) {
     }
 }
 
+/* What an exchange has of its own is not of the budget: a full block's other bytes stay where they are. */
+static void a_splice_near_either_end_of_a_block_costs_little_memory(void **state) {
+    for (size_t at = 1; at <= 16001; at += 16000) {
+        struct scene scene;
+        scene_open(&scene);
+        struct sp_exchange *x = scene_request(&scene, LONG_POST);
+        unsigned next = 0;
+        fill(x, 50000, &next);
+        size_t before = x->arena.total;
+        assert_true(sp_body_splice(x, at, 10, SP_SPAN("twenty bytes of text")));
+        assert_true(x->arena.total - before < 600);
+        scene_close(&scene);
+    }
+}
+
 static void nothing_is_spliced_into_a_body_that_is_being_sent_or_beyond_its_end(void **state) {
     struct scene scene;
     scene_open(&scene);
@@ -241,6 +256,7 @@ int main(void) {
         cmocka_unit_test(who_waits_for_memory_goes_on_in_its_own_once_that_is_sent),
         cmocka_unit_test(a_small_body_costs_no_block),
         cmocka_unit_test(a_splice_is_what_a_splice_of_one_text_would_be),
+        cmocka_unit_test(a_splice_near_either_end_of_a_block_costs_little_memory),
         cmocka_unit_test(nothing_is_spliced_into_a_body_that_is_being_sent_or_beyond_its_end),
         cmocka_unit_test(what_has_come_is_read_once_and_in_order),
     };

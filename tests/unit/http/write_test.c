@@ -122,8 +122,6 @@ static void dates_are_those_of_the_c_library(void **state) {
 /* Every byte at every place of names and values that are shorter and longer than a word. */
 static void a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line(void **state) {
     (void)state;
-    struct sp_buffer out;
-    sp_buffer_init(&out, 1024);
     char text[21];
     for (size_t len = 1; len < sizeof text; len++)
         for (size_t at = 0; at < len; at++)
@@ -136,7 +134,6 @@ static void a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line(void *
                 assert_int_equal(sp_http_write_field(&out, SP_SPAN("n"), span), value_breaks ? -EINVAL : 0);
                 sp_buffer_consume(&out, sp_buffer_len(&out));
             }
-    sp_buffer_free(&out);
 }
 
 int main(void) {
@@ -150,7 +147,7 @@ int main(void) {
         cmocka_unit_test(methods_and_names_go_both_ways),
         cmocka_unit_test(chunk_heads_are_the_shortest_hex),
         cmocka_unit_test(dates_are_those_of_the_c_library),
-        cmocka_unit_test(a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line),
+        cmocka_unit_test_setup_teardown(a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
