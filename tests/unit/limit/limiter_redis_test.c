@@ -71,7 +71,7 @@ static bool admitted(struct gateway *at, struct asked *asked, const char *limits
 static int64_t level_in_redis(const char *key) {
     char command[128];
     (void)snprintf(command, sizeof command, "GET %s", key);
-    return atoll(redis_says(&redis, command)) / (int64_t)SP_MICRO;
+    return strtoll(redis_says(&redis, command), NULL, 10) / (int64_t)SP_MICRO;
 }
 #define TOKENS_KEY "test:third:{s=alice}:t"
 
