@@ -6,7 +6,7 @@
 
 #include <sallyport/base.h>
 
-enum { DEPTH_MAX = 3, VALUE_MAX = 60, LINE_MAX_BYTES = 512 };
+enum { LEVELS_MAX = 16, PATH_MAX_BYTES = 128, VALUE_MAX = 60, LINE_MAX_BYTES = 512 };
 
 /* A line that is being written; what does not fit is left out. */
 struct line {
@@ -36,25 +36,47 @@ static void put_change(struct line *line, const char *name, json_t *old, json_t 
     free(after);
 }
 
-/* Members that differ, those of records within as "timeouts.total". As deep as the table of fields goes, whatever comes. */
-static void put_members(struct line *line, const char *prefix, json_t *old, json_t *new, unsigned depth) {
+/* Two records to compare, and what their members' names begin with. */
+struct level {
+    json_t *old, *new;
+    char prefix[PATH_MAX_BYTES];
+};
+
+static void name_member(char path[PATH_MAX_BYTES], const char *prefix, const char *name) {
+    if (snprintf(path, PATH_MAX_BYTES, "%s%s%s", prefix, *prefix ? "." : "", name) >= PATH_MAX_BYTES)
+        memcpy(path + PATH_MAX_BYTES - 4, "...", 4);
+}
+
+/* One record: what differs is put, records within wait in `within`. */
+static size_t put_level(struct line *line, const struct level *level, struct level *within, size_t room) {
     const char *name;
     json_t *value;
-    char path[128];
-    json_object_foreach(new, name, value) {
-        json_t *before = json_object_get(old, name);
+    char path[PATH_MAX_BYTES];
+    size_t n = 0;
+    json_object_foreach(level->new, name, value) {
+        json_t *before = json_object_get(level->old, name);
         if (json_equal(before, value))
             continue;
-        snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", name);
-        if (json_is_object(before) && json_is_object(value) && depth < DEPTH_MAX)
-            put_members(line, path, before, value, depth + 1);
-        else
+        name_member(path, level->prefix, name);
+        if (!json_is_object(before) || !json_is_object(value) || n == room) {
             put_change(line, path, before, value);
+            continue;
+        }
+        within[n] = (struct level){.old = before, .new = value};
+        memcpy(within[n++].prefix, path, sizeof path);
     }
-    json_object_foreach(old, name, value) if (!json_object_get(new, name)) {
-        snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", name);
+    json_object_foreach(level->old, name, value) if (!json_object_get(level->new, name)) {
+        name_member(path, level->prefix, name);
         put_change(line, path, value, NULL);
     }
+    return n;
+}
+
+/* Members that differ, those of records within as "timeouts.total"; more records than there is room for are told whole. */
+static void put_members(struct line *line, json_t *old, json_t *new) {
+    struct level levels[LEVELS_MAX] = {{.old = old, .new = new}};
+    for (size_t at = 0, n = 1; at < n; at++)
+        n += put_level(line, &levels[at], &levels[n], LEVELS_MAX - n);
 }
 
 static void add_item(json_t *lines, const char *name, json_t *old, json_t *new) {
@@ -62,7 +84,7 @@ static void add_item(json_t *lines, const char *name, json_t *old, json_t *new) 
     if (!old || !new) {
         json_array_append_new(lines, json_sprintf("%c%s", new ? '+' : '-', name));
     } else if (!json_equal(old, new)) {
-        put_members(&line, "", old, new, 0);
+        put_members(&line, old, new);
         json_array_append_new(lines, json_sprintf("%s: %s", name, line.text));
     }
 }
@@ -127,7 +149,7 @@ static void compare_section(json_t *sections, const char *name, json_t *old, jso
         compare_list(lines, old, new);
     } else {
         if (json_is_object(old) && json_is_object(new))
-            put_members(&line, "", old, new, 0);
+            put_members(&line, old, new);
         else if (json_is_object(old) || json_is_object(new))
             put(&line, "%s", new ? "added" : "removed");
         else
