@@ -96,7 +96,9 @@ def main():
     parser.add_argument("--callers", type=int, default=1000000, help="in the growth of callers")
     parser.add_argument("--crowd", type=int, default=10000, help="connections in the growth of connections")
     parser.add_argument("--output", default=os.path.join(peers.harness.BUILD, "bench"), help="written: this and .json, this and .svg")
+    parser.add_argument("--readme", action="store_true", help="put the tables into bench/README.md and the chart beside it, too")
     options = parser.parse_args()
+    options.load_before = os.getloadavg()[0]
     options.full = options.full or bool(options.only)
     rig, rows = Rig(options), []
     try:

@@ -27,8 +27,8 @@ def pin(cpus):
 
 
 def spawn(command, cpus, directory, name, **more):
-    log = open(directory / f"{name}.log", "wb")
-    return subprocess.Popen([*pin(cpus), *command], **{"stdout": log, "stderr": log, **more})
+    with open(directory / f"{name}.log", "wb") as log:
+        return subprocess.Popen([*pin(cpus), *command], **{"stdout": log, "stderr": log, **more})
 
 
 def end(process):

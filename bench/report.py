@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import chart
-from peers import ANSWER, CIPHER, GROUP
+from peers import ANSWER, CIPHER, GROUP, ROOT
 from rig import SMALL, Failed
 
 # What a column is called, and how its numbers are shown.
@@ -19,6 +19,7 @@ COLUMNS = {
     "delay_p99_us": ("delay p99", "{:.0f} us"), "kib": ("memory each", "{:.1f} KiB"), "mib": ("memory", "{:.1f} MiB"), "quiet_p99_us": ("p99 quiet", "{:.0f} us"),
     "storm_p99_us": ("p99 in the storm", "{:.0f} us"), "storm_seconds": ("storm", "{:.2f} s"), "cpu_ratio": ("CPU, grown to small", "{:.2f}"), "slower": ("times slower", "{:.2f}"),
 }
+LAST = "## Last tables"  # in the README: what follows is replaced
 MEASURES = ("cpu_us", "kib", "slower", "cpu_ratio")  # what a row is compared by: the first that it has
 
 # What is to be reached: work, row, what, the row it is compared with (None: an absolute bound), at most.
@@ -142,13 +143,14 @@ def machine():
         done = subprocess.run([name, flag], capture_output=True, text=True)
         said = (done.stdout + done.stderr).splitlines()[0]
         versions[name] = re.search(r"\d+\.\d[\w.+-]*", said)[0]
-    return {"processor": model, "processors": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)), "load": os.getloadavg()[0], "versions": versions}
+    return {"processor": model, "processors": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)), "versions": versions}
 
 
 def write(rows, options):
     about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": options.rounds, "seconds": options.seconds, "connections": options.connections,
-             "rate": options.rate, "cipher": CIPHER, "group": GROUP, "body_bytes": len(SMALL), "answer_bytes": len(ANSWER), **machine()}
-    told = [f"{about['at']}, {about['processors']} x {about['processor']}, {about['system']}, load {about['load']:.1f}; {', '.join(f'{name} {version}' for name, version in about['versions'].items())}; "
+             "rate": options.rate, "cipher": CIPHER, "group": GROUP, "body_bytes": len(SMALL), "answer_bytes": len(ANSWER),
+             "load_before": options.load_before, **machine()}
+    told = [f"{about['at']}, {about['processors']} x {about['processor']}, {about['system']}, load before it {about['load_before']:.1f}; {', '.join(f'{name} {version}' for name, version in about['versions'].items())}; "
             f"{options.rounds} rounds of {options.seconds} s, {options.connections} connections, latencies at {options.rate} requests a second"]
     for work, some in works(rows).items():
         print(f"\n== {work}")
@@ -164,5 +166,11 @@ def write(rows, options):
     pathlib.Path(options.output + ".json").write_text(json.dumps(about, indent=1) + "\n")
     pathlib.Path(options.output + ".md").write_text("\n\n".join(told) + "\n")
     bars = {work: [(row.name, row.spread("cpu_us")) for row in some if "cpu_us" in row.keys()] for work, some in works(rows).items()}
-    pathlib.Path(options.output + ".svg").write_text(chart.svg({work: some for work, some in bars.items() if some}, "CPU per request or event, µs"))
+    drawn = chart.svg({work: some for work, some in bars.items() if some}, "CPU per request or event, µs")
+    pathlib.Path(options.output + ".svg").write_text(drawn)
+    if options.readme:
+        readme = ROOT / "bench" / "README.md"
+        kept = readme.read_text().split(LAST)[0]
+        readme.write_text(f"{kept}{LAST}\n\n![CPU per request](last.svg)\n\n" + "\n\n".join(told) + "\n")
+        (ROOT / "bench" / "last.svg").write_text(drawn)
     print(f"\nwritten to {options.output}.json, .md, .svg")

@@ -53,7 +53,7 @@ class Load:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def finish(self, within=300):
+    def finish(self, within=900):
         return json.loads(self.line(within))
 
     def run(self):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # bench/run.sh [--full] [--rounds N] [--seconds N] [...]: what a request costs in one Sallyport worker, HAProxy, nginx and a bare byte pump.
-# About two minutes; --full, with all works, about twenty. See bench/README.md for what is compared and how to read it.
+# About two minutes; --full, with all works, about a quarter of an hour. See bench/README.md for what is compared and how to read it.
 set -eu
 cd "$(dirname "$0")/.."
 for program in wrk haproxy nginx openssl redis-server redis-cli cc; do

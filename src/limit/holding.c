@@ -35,10 +35,12 @@ static size_t count_of(uint64_t word) { return sp_min(word >> STATE_BITS & ((1u 
 static uint64_t same_use(uint64_t word, enum state state) { return word >> USE_SHIFT << USE_SHIFT | state; }
 static uint64_t next_use(uint64_t word, enum state state) { return ((word >> USE_SHIFT) + 1) << USE_SHIFT | state; }
 static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+/* clang-tidy does not see that these write. NOLINTBEGIN(readability-non-const-parameter) */
 static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 static bool swap(uint64_t *word, uint64_t from, uint64_t to) {
     return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
+/* NOLINTEND(readability-non-const-parameter) */
 
 static uint64_t *state_word(struct sp_holding *holding) {
     char *first = (char *)(holding - holding->index);
