@@ -50,12 +50,20 @@ def build(directory, name, *sources):
     return str(directory / name)
 
 
+running = []  # every peer that was started and not taken down, whatever became of the work it was started for
+
+
 class Peer:
     """One program under load: where it listens, which processes it is, what a client must send."""
 
     def __init__(self, name, port, pids, stop, headers=()):
         self.name, self.port, self.pids, self.stop, self.headers = name, port, pids, stop, dict(headers)
         self.void, self.redis = None, None
+        running.append(self)
+
+    def take_down(self):
+        running.remove(self)
+        self.stop()
 
     def cpu_seconds(self):
         """What the scheduler has given to all threads of all its processes, to the nanosecond."""
@@ -231,7 +239,12 @@ def sallyport_peer(directory, backend_port, name, authenticate="none", headers=(
     if os.geteuid() == 0:
         config["user"] = "nobody"
     gateway = harness.Gateway(home, config)
-    gateway.start()
+    try:
+        gateway.start()
+    except AssertionError:
+        if gateway.process:
+            gateway.kill()
+        raise
     for pid in family(gateway.process.pid) if MANY else ():
         subprocess.run(["taskset", "-a", "-p", "-c", cpus, str(pid)], stdout=subprocess.DEVNULL, check=False)
     return Peer(name, gateway.port, lambda: family(gateway.process.pid), gateway.stop, headers)

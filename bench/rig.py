@@ -130,7 +130,6 @@ class Rig:
 
     def add(self, peer, ready=True):
         """It answers, or its row is void."""
-        self.taken_down.append(peer.stop)
         if ready:
             until = time.monotonic() + 10
             while (problem := self.problem(peer)) and time.monotonic() < until and "answered" not in problem:
@@ -141,8 +140,7 @@ class Rig:
     def remove(self, *gone):
         """Takes down peers before the end."""
         for peer in gone:
-            self.taken_down.remove(peer.stop)
-            peer.stop()
+            peer.take_down()
 
     def problem(self, peer):
         """What is wrong with its answer to one request; None when nothing is."""
@@ -155,9 +153,10 @@ class Rig:
         return None if (response.status, response.body.decode(), version) == (200, ANSWER, "TLSv1.3") else f"answered {response.status} over {version}, {cipher}"
 
     def stop(self):
-        while self.taken_down:
+        left = [*self.taken_down, *(peer.take_down for peer in peers.running)]
+        while left:
             try:
-                self.taken_down.pop()()
+                left.pop()()
             except (AssertionError, OSError, subprocess.TimeoutExpired) as problem:
                 print(f"bench: {problem}", file=sys.stderr)
         shutil.rmtree(self.directory, ignore_errors=True)
