@@ -8,7 +8,7 @@
 #   5. mixed load for SOAK_MINUTES (1) with reloads, Redis restarts and killed workers; instructions per request against their baseline
 #
 # tests/run.sh unit | blackbox | sanitizers | static | coverage | differential | fuzz | soak | instructions runs one part. Reports stay in build/report/.
-# Whatever hangs, it ends after RUN_SECONDS (2700, and what FUZZ_SECONDS and SOAK_MINUTES ask for beyond 20 and 1): what is late is ended, and counted as failed.
+# Whatever hangs, it ends after RUN_SECONDS (4500, and what FUZZ_SECONDS and SOAK_MINUTES ask for beyond 20 and 1): what is late is ended, and counted as failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 part=${1:-all}
@@ -19,7 +19,7 @@ soak_minutes=${SOAK_MINUTES:-1}
 fuzz_targets=$(find tests/fuzz -mindepth 2 -name '*.c' | wc -l)
 longer=$((fuzz_seconds > 20 ? (fuzz_seconds - 20) * fuzz_targets : 0))
 longer=$((longer + (soak_minutes - 1) * 60))
-over=$(($(date +%s) + ${RUN_SECONDS:-2700} + longer))
+over=$(($(date +%s) + ${RUN_SECONDS:-4500} + longer))
 
 say() { printf '\n== %s\n' "$*"; }
 wanted() { [ "$part" = all ] || [ "$part" = "$1" ]; }
@@ -77,7 +77,7 @@ black_box() { # build directory, name of the report, then options for pytest
     notes=$PWD/$report/$name.running
     rm -f "$notes" "$notes.stacks"
     # Each test has its own time-out (tests/e2e/pytest.ini, tests/e2e/watchdog.py).
-    bounded 900 "$name" env SALLYPORT_BUILD="$build" SALLYPORT_RUNNING="$notes" /usr/bin/python3 -m pytest tests/e2e -n 2 --dist loadfile \
+    bounded 1500 "$name" env SALLYPORT_BUILD="$build" SALLYPORT_RUNNING="$notes" /usr/bin/python3 -m pytest tests/e2e -n 3 --dist loadfile \
         --durations 8 --junitxml "$report/$name.junit.xml" "$@"
     status=$?
     case $status in 0 | 1 | 124 | 137) ;; *) late "$name: pytest ended with status $status" ;; esac

@@ -65,7 +65,7 @@ const server = createServer(
   },
 );
 const say = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
-const listen = () => new Promise((resolve) => { server.listen(Number(port), 'localhost', resolve); });
+const listen = () => new Promise((resolve) => { server.listen(Number(port), '127.0.0.1', resolve); });
 
 const commands = {
   async rotate() { keys = [newKey(), ...keys]; handle = new Provider(issuer, configuration(keys)).callback(); },

@@ -22,13 +22,25 @@ class Provider:
     """Tokens come from its token endpoint; `rotate`, `withdraw`, `down`, `up` do what they say."""
 
     def __init__(self, directory, certificate):
+        for tries_left in (2, 1, 0):
+            self._begin(directory, certificate)
+            try:
+                assert json.loads(self.said.next(15)) == {"ready": True}
+                return
+            except (AssertionError, ValueError):
+                # Seen once in hundreds of starts: node is there, and neither listens nor ends. It is a peer, not what is tested: once more.
+                self.process.kill()
+                self.process.wait(10)
+                if not tries_left:
+                    raise
+
+    def _begin(self, directory, certificate):
         self.port, self.cafile = harness.free_port(), certificate[0]
         self.issuer = f"https://localhost:{self.port}"
         self.stderr = open(os.path.join(directory, f"provider-{self.port}"), "wb")
         self.process = subprocess.Popen(["node", os.path.join(CLIENTS, "oidc_provider.mjs"), str(self.port), *certificate], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr)
         self.said = harness.Lines(self.process.stdout)
-        assert json.loads(self.said.next()) == {"ready": True}
 
     def stop(self):
         self.process.stdin.close()
