@@ -143,11 +143,9 @@ struct words {
     int64_t num, den, burst;
 };
 static bool read_words(struct sp_span text, const struct sp_redis_asked *asked, struct words *ret) {
+    *ret = (struct words){.num = (int64_t)asked->policy.ratio.num, .den = (int64_t)asked->policy.ratio.den, .burst = (int64_t)asked->policy.burst};
     int64_t *const state[] = {&ret->verdict, &ret->level, &ret->remainder, &ret->lag, &ret->leased};
     int64_t *const policy[] = {&ret->num, &ret->den, &ret->burst};
-    ret->num = (int64_t)asked->policy.ratio.num;
-    ret->den = (int64_t)asked->policy.ratio.den;
-    ret->burst = (int64_t)asked->policy.burst;
     for (size_t i = 0; i < SP_COUNT(state); i++)
         if (!next_number(&text, state[i]))
             return false;
