@@ -82,8 +82,8 @@ static void stand_in_line(struct line *line, struct sp_queue_tenant *tenant) {
 
 /* Who had a turn in another worker meanwhile goes back in line here too. */
 static void heed_turns_elsewhere(struct sp_queue *queue, struct line *line) {
-    for (unsigned i = 0; i < line->n_tenants; i++) {
-        struct sp_queue_tenant *tenant = first_tenant(line);
+    struct sp_queue_tenant *tenant;
+    for (unsigned i = 0; i < line->n_tenants && (tenant = first_tenant(line)); i++) {
         uint64_t turn_us = sp_traffic_last_turn(queue->upstreams->traffic, turn_key(tenant));
         if (turn_us <= tenant->since_us)
             return;
