@@ -176,7 +176,7 @@ int sp_replay_file(struct sp_replay *replay, int fd) {
             break;
         sp_buffer_added(&bytes, (size_t)n);
         struct sp_span rest = sp_buffer_span(&bytes);
-        for (const char *end; rest.len && (end = memchr(rest.at, '\n', rest.len)); rest = sp_span_from(rest, (size_t)(end - rest.at) + 1)) {
+        for (const char *end; rest.at && (end = memchr(rest.at, '\n', rest.len)); rest = sp_span_from(rest, (size_t)(end - rest.at) + 1)) {
             if (within_long)
                 sp_replay_skip(replay);
             else if (end > rest.at)
