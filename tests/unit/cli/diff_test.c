@@ -126,7 +126,7 @@ static void a_section_as_deep_as_no_configuration_is_not_followed(void **state) 
     memset(other + len, '}', 201);
     text[len + 201] = other[len + 201] = '\0';
     json_t *old = parse(text), *new = parse(other), *sections = sp_diff_sections(old, new);
-    assert_string_equal(json_string_value(json_array_get(json_object_get(sections, "memory"), 0)), "m.m.m.m changed");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(sections, "memory"), 0)), "m.m.m.m.m.m.m.m.m.m.m.m.m.m.m.m changed");
     json_decref(sections);
     json_decref(old);
     json_decref(new);
