@@ -5,7 +5,8 @@
 #   2. a clang build with AddressSanitizer and UndefinedBehaviorSanitizer: the same tests but those that measure
 #   3. static checks and a search for secrets
 #   4. line coverage of what reads strangers' bytes; the request parser against nginx; every fuzzer for FUZZ_SECONDS (20)
-#   5. mixed load for SOAK_MINUTES (1) with reloads, Redis restarts and killed workers; instructions per request against their baseline
+#   5. mixed load for SOAK_MINUTES (1) with reloads, Redis restarts and killed workers; instructions per request
+#      against their baseline, with the build that is installed
 #
 # tests/run.sh unit | blackbox | sanitizers | static | coverage | differential | fuzz | soak | instructions runs one part. Reports stay in build/report/.
 # Whatever hangs, it ends after RUN_SECONDS (4500, and what FUZZ_SECONDS and SOAK_MINUTES ask for beyond 20 and 1): what is late is ended, and counted as failed.
@@ -158,6 +159,7 @@ if [ $failed -eq 0 ]; then
     if wanted instructions; then
         say "instructions per request"
         told instructions 900 sh bench/instructions.sh
+        told hardening-release 120 sh tests/hardening.sh build-bench
     fi
 fi
 
