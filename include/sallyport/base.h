@@ -16,6 +16,8 @@
 #define SP_PRINTF(format_at, first) __attribute__((format(printf, format_at, first)))
 #define SP_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SP_CONTAINER(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+/* For a large variable that is written before it is read: not zeroed, which every other local is (-ftrivial-auto-var-init). */
+#define SP_UNINITIALIZED __attribute__((uninitialized))
 #define sp_min(a, b) ((a) < (b) ? (a) : (b))
 #define sp_max(a, b) ((a) > (b) ? (a) : (b))
 
@@ -63,14 +65,29 @@ void sp_buffer_init(struct sp_buffer *buffer, size_t max); /* allocates nothing 
 void sp_buffer_free(struct sp_buffer *buffer);             /* gives memory back; the buffer stays usable */
 static inline size_t sp_buffer_len(const struct sp_buffer *b) { return b->end - b->begin; }
 static inline struct sp_span sp_buffer_span(const struct sp_buffer *b) { return sp_span(b->bytes ? b->bytes + b->begin : NULL, b->end - b->begin); }
+int sp_buffer_grow(struct sp_buffer *buffer, size_t want) SP_MUST_USE; /* the rare part of sp_buffer_reserve(), and only called by it */
 /* Room for `want` more bytes at the end: moves or grows (doubling) as needed. -ENOSPC past max, -ENOMEM. */
-int sp_buffer_reserve(struct sp_buffer *buffer, size_t want) SP_MUST_USE;
+SP_MUST_USE static inline int sp_buffer_reserve(struct sp_buffer *b, size_t want) {
+    return want <= b->capacity - b->end ? 0 : sp_buffer_grow(b, want);
+}
 static inline char *sp_buffer_tail(struct sp_buffer *b) { return b->bytes + b->end; }
 static inline size_t sp_buffer_room(const struct sp_buffer *b) { return b->capacity - b->end; } /* without moving or growing */
 static inline void sp_buffer_added(struct sp_buffer *b, size_t n) { b->end += n; }
-void sp_buffer_consume(struct sp_buffer *buffer, size_t n);
-int sp_buffer_append(struct sp_buffer *buffer, const void *bytes, size_t n) SP_MUST_USE;
-int sp_buffer_append_span(struct sp_buffer *buffer, struct sp_span span) SP_MUST_USE;
+static inline void sp_buffer_consume(struct sp_buffer *b, size_t n) {
+    b->begin += n;
+    if (b->begin == b->end)
+        b->begin = b->end = 0;
+}
+SP_MUST_USE static inline int sp_buffer_append(struct sp_buffer *b, const void *bytes, size_t n) {
+    int error = sp_buffer_reserve(b, n);
+    if (error)
+        return error;
+    if (n)
+        memcpy(b->bytes + b->end, bytes, n);
+    b->end += n;
+    return 0;
+}
+SP_MUST_USE static inline int sp_buffer_append_span(struct sp_buffer *b, struct sp_span span) { return sp_buffer_append(b, span.at, span.len); }
 int sp_buffer_printf(struct sp_buffer *buffer, const char *format, ...) SP_MUST_USE SP_PRINTF(2, 3);
 int sp_buffer_append_u64(struct sp_buffer *buffer, uint64_t number) SP_MUST_USE; /* decimal, no printf */
 /* A JSON string with its quotes; control bytes and invalid UTF-8 escaped (invalid bytes become U+FFFD). */
@@ -178,12 +195,15 @@ bool sp_secret_eq(const void *a, const void *b, size_t len); /* takes as long wh
 void sp_free_secret(char *text);
 
 /* ---- Encodings ---- */
+#define SP_DECIMAL_MAX 20
+size_t sp_decimal(uint64_t number, char out[SP_DECIMAL_MAX]); /* the shortest digits, no NUL; returns how many */
 size_t sp_hex(const void *bytes, size_t len, char *out);      /* writes 2·len lower-case digits, no NUL; returns 2·len */
 bool sp_unhex(struct sp_span digits, void *out, size_t len);  /* exactly 2·len digits, either case */
 #define SP_BASE64URL_LEN(n) (((n)*4 + 2) / 3)
 size_t sp_base64url(const void *bytes, size_t len, char *out); /* RFC 4648 §5, no padding, no NUL */
 /* Strict: no padding, no white space, unused bits zero. Returns decoded length, or -EINVAL, or -ENOSPC when out is too small. */
 ssize_t sp_base64url_decode(struct sp_span text, void *out, size_t size);
+bool sp_base64url_digits(struct sp_span text); /* nothing else in it */
 bool sp_utf8_valid(struct sp_span text); /* RFC 3629: no surrogates, no overlong forms */
 
 #endif

@@ -12,9 +12,7 @@ void sp_buffer_free(struct sp_buffer *buffer) {
     *buffer = (struct sp_buffer){.max = buffer->max};
 }
 
-int sp_buffer_reserve(struct sp_buffer *buffer, size_t want) {
-    if (want <= buffer->capacity - buffer->end)
-        return 0;
+int sp_buffer_grow(struct sp_buffer *buffer, size_t want) {
     size_t held = sp_buffer_len(buffer), needed;
     if (__builtin_add_overflow(held, want, &needed) || needed > buffer->max)
         return -ENOSPC;
@@ -39,24 +37,6 @@ int sp_buffer_reserve(struct sp_buffer *buffer, size_t want) {
     return 0;
 }
 
-void sp_buffer_consume(struct sp_buffer *buffer, size_t n) {
-    buffer->begin += n;
-    if (buffer->begin == buffer->end)
-        buffer->begin = buffer->end = 0;
-}
-
-int sp_buffer_append(struct sp_buffer *buffer, const void *bytes, size_t n) {
-    int error = sp_buffer_reserve(buffer, n);
-    if (error)
-        return error;
-    if (n)
-        memcpy(buffer->bytes + buffer->end, bytes, n);
-    buffer->end += n;
-    return 0;
-}
-
-int sp_buffer_append_span(struct sp_buffer *buffer, struct sp_span span) { return sp_buffer_append(buffer, span.at, span.len); }
-
 int sp_buffer_printf(struct sp_buffer *buffer, const char *format, ...) {
     for (size_t want = 256;;) {
         int error = sp_buffer_reserve(buffer, want);
@@ -77,13 +57,8 @@ int sp_buffer_printf(struct sp_buffer *buffer, const char *format, ...) {
 }
 
 int sp_buffer_append_u64(struct sp_buffer *buffer, uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    return sp_buffer_append(buffer, digits + at, sizeof digits - at);
+    char digits[SP_DECIMAL_MAX];
+    return sp_buffer_append(buffer, digits, sp_decimal(number, digits));
 }
 
 /* Length of the well-formed UTF-8 sequence at the front (RFC 3629), 0 when there is none. */

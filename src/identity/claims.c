@@ -7,17 +7,15 @@
 /* ---- Finding ---- */
 
 /* A member that bears the whole path as its name wins: namespaced claims ("https://example.com/roles") have dots of their own. */
-static const json_t *find(const json_t *claims, const char *path) {
-    const json_t *whole = json_object_get(claims, path);
-    if (whole)
-        return whole;
-    struct sp_span rest = sp_span_text(path);
-    const json_t *at = claims;
-    while (at && rest.len) {
+static const struct sp_json_value *find(const struct sp_json_value *claims, const char *path) {
+    struct sp_span rest = sp_span_text(path), name;
+    const struct sp_json_value *at = sp_json_value_member(claims, rest);
+    if (at)
+        return at;
+    for (at = claims; at && rest.len; at = sp_json_value_member(at, name)) {
         const char *dot = memchr(rest.at, '.', rest.len);
-        size_t len = dot ? (size_t)(dot - rest.at) : rest.len;
-        at = json_object_getn(at, rest.at, len); /* NULL for what is no object */
-        rest = sp_span_from(rest, dot ? len + 1 : len);
+        name = sp_span(rest.at, dot ? (size_t)(dot - rest.at) : rest.len);
+        rest = sp_span_from(rest, dot ? name.len + 1 : name.len);
     }
     return at;
 }
@@ -28,23 +26,19 @@ static const json_t *find(const json_t *claims, const char *path) {
 
 enum time_state { TIME_ABSENT, TIME_GIVEN, TIME_WRONG };
 
-static enum time_state read_time(const json_t *claims, const char *name, uint64_t *ret) {
-    const json_t *value = json_object_get(claims, name);
+static enum time_state read_time(const struct sp_json_value *claims, struct sp_span name, uint64_t *ret) {
+    const struct sp_json_value *value = sp_json_value_member(claims, name);
     if (!value)
         return TIME_ABSENT;
-    if (json_is_integer(value)) {
-        json_int_t seconds = json_integer_value(value);
-        if (seconds < 0 || seconds > TIME_MAX)
+    if (value->kind == SP_JSON_INTEGER) {
+        if (value->integer < 0 || value->integer > TIME_MAX)
             return TIME_WRONG;
-        *ret = (uint64_t)seconds;
+        *ret = (uint64_t)value->integer;
         return TIME_GIVEN;
     }
-    if (!json_is_real(value))
+    if (value->kind != SP_JSON_REAL || !(value->real >= 0 && value->real <= (double)TIME_MAX))
         return TIME_WRONG;
-    double seconds = json_real_value(value);
-    if (!(seconds >= 0 && seconds <= (double)TIME_MAX))
-        return TIME_WRONG;
-    *ret = (uint64_t)seconds;
+    *ret = (uint64_t)value->real;
     return TIME_GIVEN;
 }
 
@@ -68,11 +62,11 @@ static enum sp_auth_verdict check_age(const struct sp_issuer_config *issuer, boo
     return SP_AUTH_OK;
 }
 
-static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, const json_t *claims, bool exp_required, uint64_t now_s,
-                                        uint64_t *ret_expires_at_s, const char **ret_reason) {
+static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, const struct sp_json_value *claims, bool exp_required,
+                                        uint64_t now_s, uint64_t *ret_expires_at_s, const char **ret_reason) {
     uint64_t exp = 0, nbf = 0, iat = 0, leeway = sp_min(issuer->leeway_s, (uint64_t)TIME_MAX);
-    enum time_state has_exp = read_time(claims, "exp", &exp), has_nbf = read_time(claims, "nbf", &nbf);
-    enum time_state has_iat = read_time(claims, "iat", &iat);
+    enum time_state has_exp = read_time(claims, SP_SPAN("exp"), &exp), has_nbf = read_time(claims, SP_SPAN("nbf"), &nbf);
+    enum time_state has_iat = read_time(claims, SP_SPAN("iat"), &iat);
     if (has_exp == TIME_ABSENT && exp_required)
         return refuse(ret_reason, "no exp");
     if (has_exp == TIME_WRONG || has_nbf == TIME_WRONG || has_iat == TIME_WRONG)
@@ -99,9 +93,9 @@ static enum sp_auth_verdict check_times(const struct sp_issuer_config *issuer, c
 
 /* ---- Audience: a string, or a list of them ---- */
 
-static bool is_for(const struct sp_issuer_config *issuer, const json_t *name) {
+static bool is_for(const struct sp_issuer_config *issuer, const struct sp_json_value *name) {
     struct sp_span text;
-    if (!sp_json_text(name, &text))
+    if (!sp_json_value_text(name, &text))
         return false;
     for (size_t i = 0; i < issuer->audience.count; i++)
         if (sp_span_eq(text, sp_span_text(issuer->audience.item[i])))
@@ -109,33 +103,31 @@ static bool is_for(const struct sp_issuer_config *issuer, const json_t *name) {
     return false;
 }
 
-static bool is_for_us(const struct sp_issuer_config *issuer, const json_t *aud) {
-    if (!json_is_array(aud))
+static bool is_for_us(const struct sp_issuer_config *issuer, const struct sp_json_value *aud) {
+    if (!sp_json_value_is(aud, SP_JSON_ARRAY))
         return is_for(issuer, aud);
     bool found = false;
-    size_t i;
-    json_t *item;
-    json_array_foreach(aud, i, item) {
-        if (!json_is_string(item))
+    sp_json_value_each(item, aud) {
+        if (item->kind != SP_JSON_STRING)
             return false;
         found = found || is_for(issuer, item);
     }
     return found;
 }
 
-static enum sp_auth_verdict check_claims(const struct sp_issuer_config *issuer, const json_t *claims, bool exp_required, uint64_t now_s,
-                                         uint64_t *ret_expires_at_s, const char **ret_reason) {
-    if (!is_for_us(issuer, json_object_get(claims, "aud")))
+static enum sp_auth_verdict check_claims(const struct sp_issuer_config *issuer, const struct sp_json_value *claims, bool exp_required,
+                                         uint64_t now_s, uint64_t *ret_expires_at_s, const char **ret_reason) {
+    if (!is_for_us(issuer, sp_json_value_member(claims, SP_SPAN("aud"))))
         return refuse(ret_reason, "audience");
     return check_times(issuer, claims, exp_required, now_s, ret_expires_at_s, ret_reason);
 }
 
-enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+enum sp_auth_verdict sp_claims_check(const struct sp_issuer_config *issuer, const struct sp_json_value *claims, uint64_t now_s,
                                      uint64_t *ret_expires_at_s, const char **ret_reason) {
     return check_claims(issuer, claims, true, now_s, ret_expires_at_s, ret_reason);
 }
 
-enum sp_auth_verdict sp_claims_check_answer(const struct sp_issuer_config *issuer, const json_t *claims, uint64_t now_s,
+enum sp_auth_verdict sp_claims_check_answer(const struct sp_issuer_config *issuer, const struct sp_json_value *claims, uint64_t now_s,
                                             uint64_t *ret_expires_at_s, const char **ret_reason) {
     return check_claims(issuer, claims, false, now_s, ret_expires_at_s, ret_reason);
 }
@@ -143,11 +135,12 @@ enum sp_auth_verdict sp_claims_check_answer(const struct sp_issuer_config *issue
 /* ---- Confirmation ---- */
 
 /* The one method that is known is a certificate's thumbprint; beside it nothing may stand that somebody else might have to check. */
-static bool read_confirmation(const json_t *cnf, struct sp_principal *like) {
+static bool read_confirmation(const struct sp_json_value *cnf, struct sp_principal *like) {
+    const struct sp_json_value *thumbprint = sp_json_value_member(cnf, SP_SPAN("x5t#S256"));
     struct sp_span text;
     if (!cnf)
         return true;
-    if (!json_is_object(cnf) || json_object_size(cnf) != 1 || !sp_json_text(json_object_get(cnf, "x5t#S256"), &text))
+    if (!sp_json_value_text(thumbprint, &text) || cnf->size != 1 + thumbprint->size)
         return false;
     like->bound = sp_base64url_decode(text, like->thumbprint, sizeof like->thumbprint) == (ssize_t)sizeof like->thumbprint;
     return like->bound;
@@ -169,56 +162,55 @@ static bool add_name(struct names *names, struct sp_span name, char separator) {
     return true;
 }
 
+static bool is_absent(const struct sp_json_value *value) { return !value || value->kind == SP_JSON_NULL; }
+
 /* A list of role names, or one. Each is followed by a newline, which no name can hold. */
-static bool read_roles(const json_t *value, struct names *roles) {
+static bool read_roles(const struct sp_json_value *value, struct names *roles) {
     struct sp_span name;
-    if (!value || json_is_null(value))
+    if (is_absent(value))
         return true;
-    if (sp_json_text(value, &name))
+    if (sp_json_value_text(value, &name))
         return add_name(roles, name, '\n');
-    if (!json_is_array(value))
+    if (value->kind != SP_JSON_ARRAY)
         return false;
-    size_t i;
-    json_t *item;
-    json_array_foreach(value, i, item) {
-        if (!sp_json_text(item, &name) || !add_name(roles, name, '\n'))
+    sp_json_value_each(item, value) {
+        if (!sp_json_value_text(item, &name) || !add_name(roles, name, '\n'))
             return false;
     }
     return true;
 }
 
 /* `scope` as RFC 8693 §4.2 has it, parted by spaces, or a list with one scope in each string. */
-static bool read_scopes(const json_t *value, struct names *scopes) {
+static bool read_scopes(const struct sp_json_value *value, struct names *scopes) {
     struct sp_span text, item;
-    if (!value || json_is_null(value))
+    if (is_absent(value))
         return true;
-    if (sp_json_text(value, &text)) {
+    if (sp_json_value_text(value, &text)) {
         while (sp_span_split(&text, ' ', &item))
             if (item.len && !add_name(scopes, item, ' '))
                 return false;
         return true;
     }
-    if (!json_is_array(value))
+    if (value->kind != SP_JSON_ARRAY)
         return false;
-    size_t i;
-    json_t *element;
-    json_array_foreach(value, i, element) {
-        if (!sp_json_text(element, &item) || memchr(item.at, ' ', item.len) || !add_name(scopes, item, ' '))
+    sp_json_value_each(element, value) {
+        if (!sp_json_value_text(element, &item) || memchr(item.at, ' ', item.len) || !add_name(scopes, item, ' '))
             return false;
     }
     return true;
 }
 
-enum sp_auth_verdict sp_claims_principal(const struct sp_config *config, const struct sp_issuer_config *issuer, const json_t *claims,
-                                         struct sp_principal like, struct sp_principal **ret, const char **ret_reason) {
-    struct names roles, scopes;
+enum sp_auth_verdict sp_claims_principal(const struct sp_config *config, const struct sp_issuer_config *issuer,
+                                         const struct sp_json_value *claims, struct sp_principal like, struct sp_principal **ret,
+                                         const char **ret_reason) {
+    static _Thread_local struct names roles, scopes; /* not on the stack, which would be zeroed for each token */
     roles.len = scopes.len = 0;
-    if (!sp_json_text(find(claims, issuer->claims.subject), &like.subject) || !sp_plain_text(like.subject, SP_CLAIM_TEXT_MAX))
+    if (!sp_json_value_text(find(claims, issuer->claims.subject), &like.subject) || !sp_plain_text(like.subject, SP_CLAIM_TEXT_MAX))
         return refuse(ret_reason, "subject");
-    const json_t *tenant = find(claims, issuer->claims.tenant);
-    if (tenant && !json_is_null(tenant) && (!sp_json_text(tenant, &like.tenant) || !sp_plain_text(like.tenant, SP_CLAIM_TEXT_MAX)))
+    const struct sp_json_value *tenant = find(claims, issuer->claims.tenant);
+    if (!is_absent(tenant) && (!sp_json_value_text(tenant, &like.tenant) || !sp_plain_text(like.tenant, SP_CLAIM_TEXT_MAX)))
         return refuse(ret_reason, "tenant");
-    if (!read_confirmation(json_object_get(claims, "cnf"), &like))
+    if (!read_confirmation(sp_json_value_member(claims, SP_SPAN("cnf")), &like))
         return refuse(ret_reason, "confirmation");
     if (!read_roles(find(claims, issuer->claims.roles), &roles))
         return refuse(ret_reason, "roles");

@@ -2,6 +2,7 @@
 #include "algorithm.h"
 #include "issuer.h"
 #include "principal.h"
+#include "token.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -158,6 +159,7 @@ static void identity_free(struct sp_identity *identity) {
         sp_principal_unref(identity->known_keys[i].principal);
     sp_map_free(&identity->keys_by_id);
     sp_principal_unref(identity->nobody);
+    sp_jwt_room_free(identity->room);
     free(identity->issuers);
     free(identity->known_keys);
     sp_config_unref(identity->config);
@@ -197,6 +199,9 @@ int sp_identity_new(struct sp_config *config, char **ret_error, struct sp_identi
     sp_map_init(&identity->keys_by_id);
     sp_random(&identity->hash_key, sizeof identity->hash_key);
     sp_random(identity->no_digest, sizeof identity->no_digest);
+    identity->room = sp_jwt_room_new();
+    if (!identity->room)
+        return -ENOMEM;
     r = sp_principal_new(&(struct sp_principal){.kind = SP_CREDENTIAL_NONE}, sp_span(NULL, 0), &identity->nobody);
     if (r == 0)
         r = add_issuers(identity, ret_error);

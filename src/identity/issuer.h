@@ -36,6 +36,7 @@ struct sp_identity {
     size_t n_known_keys;
     uint8_t no_digest[32]; /* what an unknown id is compared with */
     struct sp_principal *nobody;
+    struct sp_jwt_room *room;
 };
 
 const struct sp_issuer *sp_identity_issuer(const struct sp_identity *identity, struct sp_span name); /* NULL: unknown */

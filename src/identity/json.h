@@ -1,11 +1,10 @@
-/* JSON from strangers: one object, no duplicate members, bounded depth, nothing after it. */
+/* JSON from strangers as a tree, where time does not count (see json_value.h): one object, no duplicate members, bounded depth, nothing after it. */
 #ifndef SALLYPORT_IDENTITY_JSON_H
 #define SALLYPORT_IDENTITY_JSON_H
 
-#include <jansson.h>
-#include <sallyport/base.h>
+#include "json_value.h"
 
-#define SP_JSON_DEPTH_MAX 16
+#include <jansson.h>
 
 /* NULL: not such an object, or out of memory. The caller's reference. */
 json_t *sp_json_object(struct sp_span text) SP_MUST_USE;

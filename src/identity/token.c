@@ -4,73 +4,82 @@
 #include "claims.h"
 #include "json.h"
 
+struct sp_jwt_room {
+    char header[SP_JWT_HEADER_MAX + 1], claims[SP_JWT_MAX + 1]; /* decoded */
+    struct sp_json_value header_values[SP_JSON_VALUES_MAX(SP_JWT_HEADER_MAX)], claims_values[SP_JSON_VALUES_MAX(SP_JWT_MAX)];
+};
+
 struct jwt {
     struct sp_span signed_text; /* of the token: header and payload, as they were sent */
-    json_t *header, *claims;
+    const struct sp_json_value *header, *claims;
     enum sp_jwt_algorithm algorithm;
     struct sp_span kid, issuer; /* of the JSON */
     uint8_t signature[SP_SIGNATURE_MAX];
     size_t signature_len;
 };
 
-static void release(struct jwt *jwt) {
-    json_decref(jwt->header);
-    json_decref(jwt->claims);
+struct sp_jwt_room *sp_jwt_room_new(void) {
+    return calloc(1, sizeof(struct sp_jwt_room));
+}
+
+void sp_jwt_room_free(struct sp_jwt_room *room) { free(room); }
+
+/* Header, payload and signature: what stands between exactly two dots. */
+static bool split(struct sp_span token, struct sp_span ret[3]) {
+    for (size_t i = 0; i < 3; i++) {
+        const char *dot = token.len ? memchr(token.at, '.', token.len) : NULL;
+        if ((dot == NULL) != (i == 2))
+            return false;
+        ret[i] = sp_span(token.at, dot ? (size_t)(dot - token.at) : token.len);
+        token = sp_span_from(token, ret[i].len + 1);
+    }
+    return true;
 }
 
 bool sp_jwt_looks_like_one(struct sp_span text) {
-    size_t dots = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.at[i];
-        bool base64url = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-        if (c == '.')
-            dots++;
-        else if (!base64url)
-            return false;
-    }
-    return dots == 2;
+    struct sp_span parts[3];
+    return split(text, parts) && sp_base64url_digits(parts[0]) && sp_base64url_digits(parts[1]) && sp_base64url_digits(parts[2]);
 }
 
-static json_t *decode_object(struct sp_span part, char *buffer, size_t size) {
+/* `buffer` holds a byte more than `size`. NULL: not an object. */
+static const struct sp_json_value *decode_object(struct sp_span part, char *buffer, size_t size, struct sp_json_value *values) {
     ssize_t n = sp_base64url_decode(part, buffer, size);
-    return n > 0 ? sp_json_object(sp_span(buffer, (size_t)n)) : NULL;
+    return n > 0 && sp_json_value_read(buffer, (size_t)n, values) ? values : NULL;
 }
+
+/* What is wrong with a token in which a part is. */
+static const char *blame(struct sp_span token, const char *part) { return sp_jwt_looks_like_one(token) ? part : "malformed token"; }
 
 /* The functions below return what is wrong, or NULL. */
 
-static const char *take_apart(struct jwt *jwt, struct sp_span token) {
-    char decoded[SP_JWT_MAX];
+static const char *take_apart(struct jwt *jwt, struct sp_jwt_room *room, struct sp_span token) {
+    struct sp_span parts[3];
     if (token.len > SP_JWT_MAX)
         return "too long";
-    if (!sp_jwt_looks_like_one(token))
+    if (!split(token, parts))
         return "malformed token";
-    const char *first = memchr(token.at, '.', token.len);
-    const char *second = memchr(first + 1, '.', token.len - (size_t)(first + 1 - token.at));
-    struct sp_span header = sp_span(token.at, (size_t)(first - token.at));
-    struct sp_span payload = sp_span(first + 1, (size_t)(second - first - 1));
-    struct sp_span signature = sp_span_from(token, (size_t)(second + 1 - token.at));
-    jwt->signed_text = sp_span(token.at, (size_t)(second - token.at));
+    jwt->signed_text = sp_span(token.at, token.len - parts[2].len - 1);
 
-    ssize_t n = sp_base64url_decode(signature, jwt->signature, sizeof jwt->signature);
+    ssize_t n = sp_base64url_decode(parts[2], jwt->signature, sizeof jwt->signature);
     if (n <= 0)
-        return "malformed signature";
+        return blame(token, "malformed signature");
     jwt->signature_len = (size_t)n;
-    if (!(jwt->header = decode_object(header, decoded, SP_JWT_HEADER_MAX)))
-        return "malformed header";
-    if (!(jwt->claims = decode_object(payload, decoded, sizeof decoded)))
-        return "malformed claims";
+    if (!(jwt->header = decode_object(parts[0], room->header, SP_JWT_HEADER_MAX, room->header_values)))
+        return blame(token, "malformed header");
+    if (!(jwt->claims = decode_object(parts[1], room->claims, SP_JWT_MAX, room->claims_values)))
+        return blame(token, "malformed claims");
     return NULL;
 }
 
 static const char *read_header(struct jwt *jwt) {
     struct sp_span name;
     /* RFC 7515 §4.1.11: what must be understood and is not, refuses the token. RFC 7797: b64 changes what is signed. */
-    if (json_object_get(jwt->header, "crit") || json_object_get(jwt->header, "b64"))
+    if (sp_json_value_member(jwt->header, SP_SPAN("crit")) || sp_json_value_member(jwt->header, SP_SPAN("b64")))
         return "critical header";
-    if (!sp_json_text(json_object_get(jwt->header, "alg"), &name) || !sp_algorithm_find(name, &jwt->algorithm))
+    if (!sp_json_value_text(sp_json_value_member(jwt->header, SP_SPAN("alg")), &name) || !sp_algorithm_find(name, &jwt->algorithm))
         return "unknown algorithm";
-    const json_t *kid = json_object_get(jwt->header, "kid");
-    if (kid && (!sp_json_text(kid, &jwt->kid) || !sp_plain_text(jwt->kid, SP_KID_MAX)))
+    const struct sp_json_value *kid = sp_json_value_member(jwt->header, SP_SPAN("kid"));
+    if (kid && (!sp_json_value_text(kid, &jwt->kid) || !sp_plain_text(jwt->kid, SP_KID_MAX)))
         return "malformed kid";
     return NULL;
 }
@@ -84,9 +93,9 @@ static struct sp_span media_subtype(struct sp_span type) {
 }
 
 static const char *check_type(const struct jwt *jwt, const struct sp_issuer_config *issuer) {
-    const json_t *typ = json_object_get(jwt->header, "typ");
+    const struct sp_json_value *typ = sp_json_value_member(jwt->header, SP_SPAN("typ"));
     struct sp_span type = SP_SPAN("JWT");
-    if (typ && !sp_json_text(typ, &type))
+    if (typ && !sp_json_value_text(typ, &type))
         return "type";
     for (size_t i = 0; i < issuer->types.count; i++)
         if (sp_span_eq_nocase(media_subtype(type), media_subtype(sp_span_text(issuer->types.item[i]))))
@@ -127,14 +136,13 @@ static bool name_missing(const struct sp_issuer *issuer, struct sp_span kid, uin
 
 enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span token, uint64_t now_s, struct sp_principal **ret,
                                   const struct sp_issuer **ret_issuer, uint8_t ret_missing[32], const char **ret_reason) {
-    _cleanup_(release) struct jwt jwt;
-    jwt.header = jwt.claims = NULL;
+    struct jwt jwt;
     jwt.kid = sp_span(NULL, 0);
 
-    const char *wrong = take_apart(&jwt, token);
+    const char *wrong = take_apart(&jwt, identity->room, token);
     if (!wrong)
         wrong = read_header(&jwt);
-    if (!wrong && !sp_json_text(json_object_get(jwt.claims, "iss"), &jwt.issuer))
+    if (!wrong && !sp_json_value_text(sp_json_value_member(jwt.claims, SP_SPAN("iss")), &jwt.issuer))
         wrong = "no issuer";
     const struct sp_issuer *issuer = wrong ? NULL : sp_identity_issuer(identity, jwt.issuer);
     if (!wrong && !issuer)

@@ -9,6 +9,10 @@
 
 /* Exactly two dots, and all else base64url: what is treated as a JWT rather than as an opaque token. */
 bool sp_jwt_looks_like_one(struct sp_span text);
+/* Where tokens are read, one after the other; an identity's. NULL: out of memory. */
+struct sp_jwt_room;
+struct sp_jwt_room *sp_jwt_room_new(void) SP_MUST_USE;
+void sp_jwt_room_free(struct sp_jwt_room *room); /* takes NULL */
 /* As sp_jwt_verify(); and whose token it was: with OK, and with WAIT, which says that newer keys of this issuer might verify it:
  * *ret_missing then identifies the key that is missing (the digest of issuer and kid). */
 enum sp_auth_verdict sp_jwt_check(struct sp_identity *identity, struct sp_span token, uint64_t now_s, struct sp_principal **ret,

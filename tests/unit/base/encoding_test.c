@@ -30,6 +30,20 @@ static void base64url_refuses_what_has_a_second_spelling(void **state) {
     assert_int_equal(sp_base64url_decode(SP_SPAN("Zm9vYmFy"), out, 5), -ENOSPC);
 }
 
+static void base64url_knows_its_64_digits_wherever_they_stand(void **state) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for (int c = 0; c < 256; c++)
+        for (size_t at = 0; at < 6; at++) {
+            char text[] = "AAAAAA", out[4];
+            const char *found = c ? strchr(digits, c) : NULL;
+            text[at] = (char)c;
+            bool good = found && (at < 5 || (found - digits) % 16 == 0);
+            assert_int_equal(sp_base64url_digits(sp_span(text, 6)), found != NULL);
+            assert_int_equal(sp_base64url_decode(sp_span(text, 6), out, sizeof out), good ? 4 : -EINVAL);
+        }
+    assert_true(sp_base64url_digits(SP_SPAN("")));
+}
+
 static void hexadecimal_goes_there_and_back(void **state) {
     uint8_t bytes[256], back[256];
     char text[512];
@@ -96,6 +110,18 @@ static void random_bytes_differ(void **state) {
     assert_true(sp_random_u64_fast() != sp_random_u64_fast());
 }
 
+static void decimal_digits_are_those_of_the_c_library(void **state) {
+    (void)state;
+    char text[SP_DECIMAL_MAX], expected[SP_DECIMAL_MAX + 1];
+    for (uint64_t power = 1, times = 0; times < 20; power *= 10, times++)
+        for (int64_t off = -110; off <= 110; off++) {
+            uint64_t number = power + (uint64_t)off; /* around every place where a digit is added, and past both ends */
+            int len = snprintf(expected, sizeof expected, "%llu", (unsigned long long)number);
+            assert_int_equal(sp_decimal(number, text), len);
+            assert_memory_equal(text, expected, (size_t)len);
+        }
+}
+
 static void secrets_are_equal_only_when_every_byte_is(void **state) {
     (void)state;
     char a[40], b[40];
@@ -115,7 +141,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base64url_follows_the_vectors_of_rfc_4648_without_padding),
         cmocka_unit_test(base64url_refuses_what_has_a_second_spelling),
+        cmocka_unit_test(base64url_knows_its_64_digits_wherever_they_stand),
         cmocka_unit_test(hexadecimal_goes_there_and_back),
+        cmocka_unit_test(decimal_digits_are_those_of_the_c_library),
         cmocka_unit_test(siphash_depends_on_every_byte_and_on_the_key),
         cmocka_unit_test(timestamps_are_rfc_3339_in_utc),
         cmocka_unit_test(a_log_line_is_one_json_object_whatever_the_message_holds),
