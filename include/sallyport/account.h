@@ -148,7 +148,7 @@ uint64_t sp_refusals_since(const struct sp_counters *counters);
 /* ---- Trace context (W3C Trace Context) and request ids ---- */
 #define SP_REQUEST_ID_MAX 64
 #define SP_REQUEST_ID_LEN 26
-void sp_request_id_make(char out[SP_REQUEST_ID_LEN + 1]); /* unguessable enough not to collide over gateways; sortable by time */
+void sp_request_id_make(uint64_t wall_ms, char out[SP_REQUEST_ID_LEN + 1]); /* unguessable enough not to collide over gateways; sortable by time */
 bool sp_request_id_sane(struct sp_span text);             /* 1 to 64 of A-Z a-z 0-9 - _ . : */
 #define SP_TRACEPARENT_LEN 55
 /* Continues a valid parent with a new span id, or begins a trace. Writes 55 bytes and NUL. */

@@ -36,15 +36,16 @@ struct sp_http_field {
     struct sp_span value; /* trimmed; no CR, LF, NUL or other control byte but HTAB */
     uint16_t id;          /* enum sp_http_field_id */
     bool hop_by_hop;      /* by its name (RFC 9110 §7.6.1) or because Connection names it */
+    bool plain;           /* what stands at `name` in the head is the line as it would be written: name, ": ", value, CR LF. Only parsers say so */
 };
 
 enum sp_http_framing { SP_FRAMING_NONE, SP_FRAMING_LENGTH, SP_FRAMING_CHUNKED, SP_FRAMING_CLOSE /* responses only: to the end */ };
 
 struct sp_http_fields {
-    struct sp_http_field item[SP_HTTP_FIELDS_MAX];
     unsigned count;
     uint8_t first[SP_FIELD_COUNT]; /* 1 + index of the first field with that id; 0: absent */
     uint64_t repeated;             /* bit 1 << id: there is more than one with that id */
+    struct sp_http_field item[SP_HTTP_FIELDS_MAX]; /* last, so that a copy may end after `count` of them */
 };
 static inline void sp_http_fields_clear(struct sp_http_fields *fields) { /* the items are not read before they are written */
     fields->count = 0;
@@ -87,9 +88,8 @@ struct sp_http_response {
 
 /* Where the search for the end of a head stands, so that a head sent byte by byte costs each byte once. Zero to begin. */
 struct sp_http_scan {
-    size_t seen; /* all private */
-    size_t line_start;
-    unsigned lines;
+    size_t seen, line_start; /* private */
+    unsigned lines;          /* that were found whole so far, without the empty one: a head has one field less */
 };
 
 enum sp_http_progress { SP_HTTP_INCOMPLETE, SP_HTTP_COMPLETE, SP_HTTP_REFUSED };
@@ -151,7 +151,15 @@ int sp_http_write_request_line(struct sp_buffer *out, struct sp_span method, str
                                struct sp_span query) SP_MUST_USE;
 int sp_http_write_status_line(struct sp_buffer *out, unsigned status) SP_MUST_USE;
 int sp_http_write_field(struct sp_buffer *out, struct sp_span name, struct sp_span value) SP_MUST_USE;
-int sp_http_write_number(struct sp_buffer *out, struct sp_span name, uint64_t number) SP_MUST_USE; /* a field */
+/* The same of a field that a parser found, whose bytes it has checked. */
+int sp_http_write_parsed(struct sp_buffer *out, const struct sp_http_field *field) SP_MUST_USE;
+/* Fields whose names are known where the program is written: SP_HTTP_NAME("retry-after") begins their lines. */
+struct sp_http_name {
+    struct sp_span line_start;
+};
+#define SP_HTTP_NAME(literal) ((struct sp_http_name){{"" literal ": ", sizeof(literal ": ") - 1}})
+int sp_http_write_named(struct sp_buffer *out, struct sp_http_name name, struct sp_span value) SP_MUST_USE;
+int sp_http_write_number(struct sp_buffer *out, struct sp_http_name name, uint64_t number) SP_MUST_USE;
 int sp_http_write_host(struct sp_buffer *out, struct sp_span host, uint16_t port) SP_MUST_USE;     /* port 0: none */
 /* Content-Length or Transfer-Encoding; nothing for NONE and CLOSE. */
 int sp_http_write_framing(struct sp_buffer *out, enum sp_http_framing framing, uint64_t content_length) SP_MUST_USE;

@@ -51,7 +51,7 @@ uint64_t sp_ask_prompt_estimate(const struct sp_ask *ask);
 
 struct sp_json_scan; /* one request's; see sp_json_scan_size */
 /* A scan lives in memory of the caller's, of this size and aligned like max_align_t; nothing of it need be freed. 45 KiB: 40 of them are
- * the hashes of 4,096 names and what finds one among them, of which a usual body touches 3. It need not be zeroed and can be used again. */
+ * the hashes of 4,096 names and what finds one among them, of which a usual body touches little. It need not be zeroed and can be used again. */
 size_t sp_json_scan_size(void);
 /* hash_key: for telling duplicates, random and secret, so that nobody can choose names that collide. Copied. */
 void sp_json_begin(struct sp_json_scan *scan, const struct sp_hash_key *hash_key);

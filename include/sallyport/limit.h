@@ -93,7 +93,9 @@ struct sp_limit_request {
     /* private: */
     struct sp_list node;
     void *pending;
+    uint64_t whose[SP_REQUEST_LIMITS_MAX];  /* by limit: the facts it counts by, as a hash */
     uint8_t from[2][SP_REQUEST_LIMITS_MAX]; /* where what was taken came from, by kind and limit: enum in limiter.h */
+    uint8_t noted[SP_REQUEST_LIMITS_MAX];   /* by limit: 1 + the item of `holding` that names what tokens were taken from; 0: none */
     uint64_t tokens_held;                   /* reserved and not settled yet */
     uint32_t places;                        /* bit i: holds a place of limits[i] */
     struct sp_holding *holding;             /* its record in shared memory; NULL: none */

@@ -47,7 +47,7 @@ enum sp_ready {
 typedef void sp_transport_ready(void *owner, unsigned ready);
 
 /* Server side of an accepted socket (taken on success; closed with the transport). tls NULL: plain. Opens with the first event, never
- * from inside this call. There is no timer for the handshake: that is the owner's. */
+ * from inside this call. A TLS handshake yields to all else (sp_defer_yielding). There is no timer for it: that is the owner's. */
 struct sp_tls_server;
 int sp_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *tls, sp_transport_ready *ready, void *owner,
                         struct sp_transport **ret) SP_MUST_USE;
@@ -60,6 +60,8 @@ int sp_transport_connect(struct sp_loop *loop, const struct sp_address *to, cons
 void sp_transport_own(struct sp_transport *transport, sp_transport_ready *ready, void *owner);
 
 bool sp_transport_is_open(const struct sp_transport *transport);
+/* How long its handshake has waited for its turn so far: our time, not the peer's. */
+uint64_t sp_transport_waited_ms(const struct sp_transport *transport);
 /* len is at least 1. > 0 bytes; SP_IO_AGAIN (also before it is open); 0 the orderly end (TLS: close_notify); -ECONNRESET, -EPROTO, …:
  * broken. A TLS peer that closes the socket without close_notify is -ECONNRESET (truncation, RFC 8446 §6.1). */
 ssize_t sp_transport_read(struct sp_transport *transport, void *into, size_t len) SP_MUST_USE;
@@ -201,7 +203,8 @@ struct sp_acceptor;
 typedef void sp_accepted(void *owner, unsigned listener_slot, int fd, const struct sp_address *peer);
 /* Where the listener speaks the PROXY protocol, only trusted proxies are let in, and only with a header, within handshake_timeout; `peer` is
  * then the client, to whom allow, deny and the caps apply. At most 1,024 connections wait for their header.
- * Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE); accepts a bounded number per turn. Out of
+ * Takes fd on success, a listening socket shared with the other workers (EPOLLEXCLUSIVE). Accepting yields, in one queue with the TLS
+ * handshakes (sp_defer_yielding), so that no more come in than can be worked on: the rest waits in the kernel. Out of
  * descriptors: pauses 100 ms and says so once. Allow/deny and caps come from sp_acceptor_configure(), before which nobody is accepted: the queue keeps them. */
 int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct sp_traffic *traffic, sp_accepted *accepted, void *owner,
                     struct sp_acceptor **ret) SP_MUST_USE;

@@ -1,6 +1,7 @@
 /* Lines wait in a ring of blocks; a block holds whole lines only and is at most PIPE_BUF bytes, so that one write of it reaches a pipe
- * or a socket whole or not at all. Blocks leave at the end of a turn once one is full, and all of them when the oldest line has waited
- * for DELAY_MS. What the reader does not take waits for the next try; when the ring is full, new lines are dropped and counted. */
+ * or a socket whole or not at all. Full blocks leave at the end of a turn, to a file many together (each write costs a file as much as its
+ * pages do); and all of them when the oldest line has waited for DELAY_MS. What the reader does not take waits for the next try; when the
+ * ring is full, new lines are dropped and counted. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 enum {
     BLOCKS = 64,
     BLOCK_SIZE = SP_LINE_MAX,
+    FILE_BLOCKS = 16,
     DELAY_MS = 50,
     RETRY_MS = 5,           /* a reader that is slow */
     BROKEN_RETRY_MS = 1000, /* a reader that is gone, a disk that is full */
@@ -134,7 +136,7 @@ static void leave_all(struct sp_access_log *log) {
 
 static void on_turn_end(struct sp_turn_end *hook) {
     struct sp_access_log *log = SP_CONTAINER(hook, struct sp_access_log, turn_end);
-    if (log->filled > 0 && !log->blocked)
+    if (log->filled >= (log->sink == SINK_FILE ? FILE_BLOCKS : 1) && !log->blocked)
         leave(log, log->filled);
 }
 

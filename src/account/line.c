@@ -59,34 +59,59 @@ static char *put_ms(char *at, uint64_t us) {
 
 /* ---- Text ---- */
 
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+typedef int8_t bytes16 __attribute__((vector_size(16)));
 
-static uint64_t has_zero(uint64_t word) { return (word - EACH(1)) & ~word & EACH(0x80); }
-
-/* Not zero when one of eight bytes is a control, a quote, a backslash, DEL or beyond ASCII. */
-static uint64_t odd_bytes(uint64_t word) {
-    uint64_t low = (word - EACH(0x20)) & ~word & EACH(0x80);
-    uint64_t del = (word + EACH(1)) & EACH(0x80); /* 0x7f + 1; a carry can only come from a byte that is odd itself */
-    return low | del | (word & EACH(0x80)) | has_zero(word ^ EACH('"')) | has_zero(word ^ EACH('\\'));
+/* Whether one of sixteen bytes is a control, a quote, a backslash, DEL or beyond ASCII. With the bit of value 2 flipped the quote comes
+ * just after the controls, and as signed numbers the bytes beyond ASCII come before them: one comparison tells the three. */
+static bool has_odd(bytes16 bytes) {
+    bytes16 flipped = bytes ^ 2;
+    bytes16 odd = (bytes16)((flipped < 0x21) | (flipped == ('\\' ^ 2)) | (flipped == (0x7f ^ 2)));
+    uint64_t half[2];
+    memcpy(half, &odd, sizeof half);
+    return half[0] | half[1];
 }
 
-/* Copies eight bytes at a time and looks at them on the way; the last eight overlap. Up to seven bytes more than text has are written.
- * false: something needs escaping, start again. */
+/* Copies up to fifteen bytes, in pieces that overlap, and looks at them on the way. */
+static bool copy_short(char *at, struct sp_span text) {
+    uint64_t half[2];
+    uint32_t quarter[2];
+    bytes16 bytes;
+    if (text.len >= 8) {
+        memcpy(&half[0], text.at, 8);
+        memcpy(&half[1], text.at + text.len - 8, 8);
+        memcpy(at, &half[0], 8);
+        memcpy(at + text.len - 8, &half[1], 8);
+    } else if (text.len >= 4) {
+        memcpy(&quarter[0], text.at, 4);
+        memcpy(&quarter[1], text.at + text.len - 4, 4);
+        memcpy(at, &quarter[0], 4);
+        memcpy(at + text.len - 4, &quarter[1], 4);
+        half[0] = half[1] = quarter[0] | (uint64_t)quarter[1] << 32;
+    } else {
+        at[0] = text.at[0];
+        at[text.len / 2] = text.at[text.len / 2];
+        at[text.len - 1] = text.at[text.len - 1];
+        const uint64_t plain = UINT64_C(0x6161616161000000);
+        half[0] = half[1] = plain | (uint8_t)at[0] | (uint32_t)(uint8_t)at[text.len / 2] << 8 | (uint32_t)(uint8_t)at[text.len - 1] << 16;
+    }
+    memcpy(&bytes, half, sizeof bytes);
+    return !has_odd(bytes);
+}
+
+/* false: something needs escaping, start again. */
 static bool copy_plain(char *at, struct sp_span text) {
-    uint64_t word = EACH('a'), odd = 0;
-    if (text.len < 8) {
-        memcpy(&word, text.at, text.len);
-        memcpy(at, &word, 8);
-        return odd_bytes(word) == 0;
+    bytes16 bytes;
+    if (text.len < sizeof bytes)
+        return copy_short(at, text);
+    bool odd = false;
+    for (size_t i = 0; i + sizeof bytes < text.len; i += sizeof bytes) {
+        memcpy(&bytes, text.at + i, sizeof bytes);
+        memcpy(at + i, &bytes, sizeof bytes);
+        odd |= has_odd(bytes);
     }
-    for (size_t i = 0; i + 8 < text.len; i += 8) {
-        memcpy(&word, text.at + i, 8);
-        memcpy(at + i, &word, 8);
-        odd |= odd_bytes(word);
-    }
-    memcpy(&word, text.at + text.len - 8, 8);
-    memcpy(at + text.len - 8, &word, 8);
-    return (odd | odd_bytes(word)) == 0;
+    memcpy(&bytes, text.at + text.len - sizeof bytes, sizeof bytes);
+    memcpy(at + text.len - sizeof bytes, &bytes, sizeof bytes);
+    return !(odd | has_odd(bytes));
 }
 
 /* Length of the well-formed UTF-8 sequence (RFC 3629) that begins text, 0 when there is none. */
@@ -129,7 +154,8 @@ static size_t escape(struct sp_span text, char piece[6], size_t *ret_used) {
     return 6;
 }
 
-static char *put_odd(char *at, struct sp_span text, size_t max) {
+/* Of text that is not plain, which is rare: what this needs on the stack put_text() does without. */
+__attribute__((noinline)) static char *put_odd(char *at, struct sp_span text, size_t max) {
     char piece[6];
     size_t used, room = max;
     for (size_t i = 0; i < text.len; i += used) {

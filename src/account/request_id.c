@@ -3,11 +3,10 @@
 
 static const char digits[32] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-void sp_request_id_make(char out[SP_REQUEST_ID_LEN + 1]) {
-    uint64_t time = sp_wall_ms();
+void sp_request_id_make(uint64_t wall_ms, char out[SP_REQUEST_ID_LEN + 1]) {
     uint64_t high = sp_random_u64_fast(), low = sp_random_u64_fast();
-    for (int i = 9; i >= 0; i--, time >>= 5)
-        out[i] = digits[time & 31];
+    for (int i = 9; i >= 0; i--, wall_ms >>= 5)
+        out[i] = digits[wall_ms & 31];
     for (int i = 17; i >= 10; i--, high >>= 5)
         out[i] = digits[high & 31];
     for (int i = 25; i >= 18; i--, low >>= 5)

@@ -58,7 +58,7 @@ static enum sp_auth_verdict judge(struct sp_exchange *x, const char **ret_why) {
     enum sp_auth_verdict verdict;
     do
         verdict = sp_identity_authenticate(x->snapshot->identity, x->service->parts.tokens, x->from->auth, &credentials,
-                                           x->route->authenticate, sp_wall_s(), &x->asked, &x->principal, ret_why);
+                                           x->route->authenticate, sp_service_wall_ms(x->service) / 1000, &x->asked, &x->principal, ret_why);
     while (verdict == SP_AUTH_WAIT && !sp_question_ask(x));
     return verdict;
 }

@@ -4,7 +4,6 @@
 enum { PIPELINED_MAX = 4096 }; /* bytes of the next requests that are read while an answer is under way */
 
 enum {
-    READS_PER_TURN = 32,       /* of a body that is gathered: half a megabyte, then others have their turn */
     REQUESTS_PER_TURN = 16,    /* of one connection, answered without waiting: then others have their turn */
     SILENT_IN_DRAIN_MS = 1000, /* what who has just come, or was just answered, may take to say what he wants */
 };
@@ -39,6 +38,17 @@ static void wait_for_next(struct sp_client *client) {
 
 static void refuse_head(struct sp_client *client, unsigned status, const char *reason);
 
+/* What a handshake waited for its turn is not its client's fault: he is given that time again, at most as much as he has anyway. */
+static bool owed_time(struct sp_client *client) {
+    const struct sp_listener_config *listener = listener_of(client);
+    uint64_t owed = sp_min(sp_transport_waited_ms(client->transport), listener ? listener->handshake_timeout_ms : 0);
+    if (owed <= client->repaid_ms)
+        return false;
+    sp_client_deadline(client, owed - client->repaid_ms);
+    client->repaid_ms = owed;
+    return true;
+}
+
 static void time_out(struct sp_timer *timer) {
     struct sp_client *client = SP_CONTAINER(timer, struct sp_client, timer);
     uint64_t now = sp_loop_now_ms(client->service->parts.loop);
@@ -60,6 +70,8 @@ static void time_out(struct sp_timer *timer) {
         sp_client_close(client, true);
         break;
     case SP_CLIENT_HANDSHAKE:
+        if (owed_time(client))
+            break;
         sp_service_count(client->service, SP_COUNTER_HANDSHAKES_FAILED, 1);
         sp_client_close(client, true);
         break;
@@ -153,121 +165,10 @@ void sp_client_exchange_done(struct sp_client *client) {
     }
 }
 
-/* ---- Request bodies ---- */
-
-/* One run of body bytes off *rest: no more of it is decoded than there is memory for, for a decoder cannot be given anything back.
- * false: the request was refused. */
-static bool feed_run(struct sp_client *client, struct sp_span *rest) {
-    struct sp_exchange *x = client->exchange;
-    size_t room;
-    char *to = sp_body_room(x, rest->len, &room);
-    if (!to)
-        return true; /* it waits where it is */
-    struct sp_span input = sp_span(rest->at, room), payload;
-    enum sp_http_progress progress = sp_http_body_next(&client->incoming, &input, &payload);
-    *rest = sp_span_from(*rest, room - input.len);
-    if (progress == SP_HTTP_REFUSED) {
-        client->out_of_step = true;
-        sp_exchange_refuse(x, 400, "malformed chunk");
-        return false;
-    }
-    memcpy(to, payload.at, payload.len);
-    sp_body_added(x, payload.len);
-    x->bytes_in += payload.len;
-    client->body_done = progress == SP_HTTP_COMPLETE;
-    return true;
-}
-
-/* Moves body bytes from *rest into the exchange, as long as there is memory for them. */
-static void feed_body(struct sp_client *client, struct sp_span *rest) {
-    struct sp_exchange *x = client->exchange;
-    while (rest->len && !client->body_done && !x->body.waits_for_memory)
-        if (!feed_run(client, rest))
-            return;
-    x->body.complete = client->body_done;
-    if (x->route && x->body.received > x->route->max_body) {
-        client->out_of_step = !client->body_done;
-        sp_exchange_refuse(x, 413, "body too large");
-    }
-}
-
-/* A body with a length is read straight into the exchange's blocks. false: nothing more can be read now. */
-static bool read_length_body(struct sp_client *client) {
-    struct sp_exchange *x = client->exchange;
-    size_t room;
-    char *to = sp_body_room(x, (size_t)sp_min(client->incoming.left, (uint64_t)SP_BODY_BLOCK_SIZE), &room);
-    if (!to)
-        return false;
-    ssize_t n = sp_transport_read(client->transport, to, room);
-    if (n == SP_IO_AGAIN)
-        return false;
-    if (n <= 0) {
-        sp_client_close(client, true);
-        return false;
-    }
-    sp_body_added(x, (size_t)n);
-    client->incoming.left -= (uint64_t)n;
-    x->bytes_in += (uint64_t)n;
-    x->body.complete = client->body_done = client->incoming.left == 0;
-    return true;
-}
-
-static bool read_chunked_body(struct sp_client *client) {
-    struct sp_service *service = client->service;
-    if (sp_buffer_len(&client->in) == 0) {
-        ssize_t n = sp_transport_read(client->transport, service->scratch, sizeof service->scratch);
-        if (n == SP_IO_AGAIN)
-            return false;
-        if (n <= 0) {
-            sp_client_close(client, true);
-            return false;
-        }
-        struct sp_span rest = sp_span(service->scratch, (size_t)n);
-        feed_body(client, &rest);
-        if (client->state != SP_CLIENT_CLOSED && sp_buffer_append_span(&client->in, rest))
-            sp_client_close(client, true);
-        return client->state == SP_CLIENT_EXCHANGE;
-    }
-    struct sp_span rest = sp_buffer_span(&client->in);
-    size_t before = rest.len;
-    feed_body(client, &rest);
-    if (client->state == SP_CLIENT_CLOSED)
-        return false;
-    sp_buffer_consume(&client->in, before - rest.len);
-    return client->state == SP_CLIENT_EXCHANGE && rest.len < before;
-}
-
-static void read_body(struct sp_client *client) {
-    struct sp_exchange *x = client->exchange;
-    bool moved = false;
-    for (int reads = 0; client->exchange == x && !client->body_done && sp_body_wants(x); reads++) {
-        if (reads == READS_PER_TURN) {
-            sp_client_resume_later(client);
-            break;
-        }
-        bool buffered = sp_buffer_len(&client->in);
-        if (!buffered && !sp_transport_readable(client->transport))
-            break;
-        if (client->incoming.framing == SP_FRAMING_LENGTH && !buffered) {
-            if (!read_length_body(client))
-                break;
-        } else if (!read_chunked_body(client)) {
-            break;
-        }
-        moved = true;
-    }
-    if (client->exchange != x)
-        return;
-    if (moved)
-        sp_exchange_progress(x);
-    if (moved || x->body.waits_for_memory) /* no memory for more: what is here must go on, so that it gives its own back */
-        sp_exchange_run(x);
-}
-
 /* ---- Heads ---- */
 
 static struct sp_exchange *begin_exchange(struct sp_client *client) {
-    struct sp_exchange *x = sp_exchange_new(client->service, &sp_http1_front, client, &client->facts);
+    struct sp_exchange *x = sp_exchange_new(client->service, &sp_http1_front, client, &client->facts, client->scan.lines);
     if (!x) {
         sp_client_close(client, true);
         return NULL;
@@ -306,8 +207,11 @@ static void take_request(struct sp_client *client, struct sp_span head, struct s
     struct sp_span copy;
     const char *why = "";
     unsigned status = 503;
-    if (sp_arena_copy(&x->arena, head, &copy))
-        status = sp_http_parse_request(copy, &x->request, &why);
+    if (sp_arena_copy(&x->arena, head, &copy)) {
+        status = sp_http_parse_request(copy, &x->service->request, &why);
+        if (!sp_exchange_take_request(x, &x->service->request)) /* not after this many lines */
+            status = 431;
+    }
     x->bytes_in = head.len;
     if (status) {
         sp_service_count(client->service, SP_COUNTER_REQUESTS_MALFORMED, 1);
@@ -319,7 +223,7 @@ static void take_request(struct sp_client *client, struct sp_span head, struct s
     sp_http_body_begin(&client->incoming, x->request.framing, x->request.content_length);
     client->body_done = x->body.complete = x->request.framing == SP_FRAMING_NONE;
     client->continue_wanted = x->request.expect_continue && !client->body_done;
-    feed_body(client, rest);
+    sp_client_feed_body(client, rest);
 }
 
 static void keep(struct sp_client *client, struct sp_span rest) {
@@ -470,7 +374,7 @@ static void read_on(struct sp_client *client) {
             if (client->body_done)
                 listen_for_the_end(client);
             else
-                read_body(client);
+                sp_client_read_body(client);
             /* The next request waits for this one's answer. */
             more = client->state != SP_CLIENT_EXCHANGE && client->state != SP_CLIENT_CLOSED;
             break;

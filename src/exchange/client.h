@@ -1,4 +1,5 @@
-/* One client connection that speaks HTTP/1.1: shared by client.c (its life, reading requests) and http1.c (writing answers). */
+/* One client connection that speaks HTTP/1.1: shared by client.c (its life, reading requests), client_body.c (their
+ * bodies) and http1.c (writing answers). */
 #ifndef SALLYPORT_EXCHANGE_CLIENT_H
 #define SALLYPORT_EXCHANGE_CLIENT_H
 
@@ -26,6 +27,7 @@ struct sp_client {
     size_t looked_at;             /* of the head in `in`: more has come when it holds more */
     struct sp_timer timer;
     uint64_t deadline_ms;         /* the timer looks at it when it fires; UINT64_MAX: none */
+    uint64_t repaid_ms;           /* of what its handshake waited for us */
     struct sp_deferred resume, free;
 
     /* the request under way */
@@ -49,5 +51,9 @@ bool sp_client_flush(struct sp_client *client);
 void sp_client_exchange_done(struct sp_client *client);
 void sp_client_resume_later(struct sp_client *client);
 void sp_client_deadline(struct sp_client *client, uint64_t after_ms); /* UINT64_MAX: none */
+/* client_body.c: moves body bytes from *rest into the exchange, as long as there is memory for them; and from the connection, as far as they
+ * have come. Both may end the exchange or close the connection. */
+void sp_client_feed_body(struct sp_client *client, struct sp_span *rest);
+void sp_client_read_body(struct sp_client *client);
 
 #endif

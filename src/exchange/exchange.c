@@ -28,7 +28,7 @@ static void free_exchange(struct sp_deferred *deferred) {
     struct sp_exchange *x = SP_CONTAINER(deferred, struct sp_exchange, free);
     sp_arena_reset(&x->arena);
     struct sp_service *service = x->service;
-    sp_pool_put(&service->exchanges, x);
+    sp_pool_put(x->memory, x);
     sp_service_freed(service);
 }
 
@@ -37,12 +37,14 @@ static void run_more(struct sp_deferred *deferred) { sp_exchange_run(SP_CONTAINE
 static void time_out(struct sp_timer *timer);
 
 struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_front *front, struct sp_client *client,
-                                    const struct sp_client_facts *from) {
-    struct sp_exchange *x = sp_pool_get(&service->exchanges);
+                                    const struct sp_client_facts *from, unsigned fields) {
+    struct sp_pool *memory = fields <= SP_EXCHANGE_FIELDS ? &service->small_exchanges : &service->exchanges;
+    struct sp_exchange *x = sp_pool_get(memory);
     if (!x)
         return NULL;
-    memset(x, 0, offsetof(struct sp_exchange, request) + offsetof(struct sp_http_request, fields)); /* not the room for fields */
-    x->request.fields.count = 0;
+    memset(x, 0, offsetof(struct sp_exchange, first));
+    memset(&x->request, 0, offsetof(struct sp_http_request, fields.item));
+    x->memory = memory;
     x->service = service;
     x->snapshot = sp_snapshot_ref(service->snapshot);
     x->front = front;
@@ -55,14 +57,22 @@ struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_
     x->reason = "ok";
     x->tokens_in = x->tokens_out = -1;
     x->started_us = sp_loop_now_us(service->parts.loop);
-    x->started_wall_ms = sp_wall_ms();
+    x->started_wall_ms = sp_service_wall_ms(service);
     x->progress_ms = sp_loop_now_ms(service->parts.loop);
     sp_body_init(&x->body);
-    sp_buffer_init(&x->up, SP_HTTP_HEAD_MAX + SP_BODY_WINDOW * 2);
+    sp_buffer_init(&x->up, SP_UP_MAX);
     sp_arena_init(&x->arena, x->first, sizeof x->first, SP_EXCHANGE_ARENA_MAX);
-    sp_request_id_make(x->request_id_made);
+    sp_request_id_make(x->started_wall_ms, x->request_id_made);
     x->request_id = sp_span(x->request_id_made, SP_REQUEST_ID_LEN);
     return x;
+}
+
+bool sp_exchange_take_request(struct sp_exchange *x, const struct sp_http_request *request) {
+    if (x->memory->size < SP_EXCHANGE_SIZE(request->fields.count))
+        return false;
+    memcpy(&x->request, request, offsetof(struct sp_http_request, fields.item));
+    memcpy(x->request.fields.item, request->fields.item, request->fields.count * sizeof request->fields.item[0]);
+    return true;
 }
 
 static void finish(struct sp_exchange *x) {

@@ -22,7 +22,7 @@ static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
             continue; /* its usage could not be read */
         if (x->inspection.changed && is_digest(field->name))
             continue;
-        int error = sp_http_write_field(out, field->name, field->value);
+        int error = sp_http_write_parsed(out, field);
         if (error)
             return error;
     }
@@ -40,15 +40,15 @@ static int write_our_fields(struct sp_exchange *x, struct sp_buffer *out) {
     const struct sp_http_field *host = sp_http_field(&x->request.fields, SP_FIELD_HOST);
     char traceparent[SP_TRACEPARENT_LEN + 1];
     sp_traceparent(parent ? parent->value : sp_span(NULL, 0), traceparent);
-    int error = sp_http_write_field(out, SP_SPAN("x-request-id"), x->request_id);
+    int error = sp_http_write_named(out, SP_HTTP_NAME("x-request-id"), x->request_id);
     if (!error)
-        error = sp_http_write_field(out, SP_SPAN("traceparent"), sp_span(traceparent, SP_TRACEPARENT_LEN));
+        error = sp_http_write_named(out, SP_HTTP_NAME("traceparent"), sp_span(traceparent, SP_TRACEPARENT_LEN));
     if (!error)
-        error = sp_http_write_field(out, SP_SPAN("x-forwarded-for"), sp_span_text(x->from->address_text));
+        error = sp_http_write_named(out, SP_HTTP_NAME("x-forwarded-for"), sp_span_text(x->from->address_text));
     if (!error)
         error = sp_buffer_append_span(out, SP_SPAN("x-forwarded-proto: https\r\n"));
     if (!error && host)
-        error = sp_http_write_field(out, SP_SPAN("x-forwarded-host"), host->value);
+        error = sp_http_write_named(out, SP_HTTP_NAME("x-forwarded-host"), host->value);
     const struct sp_credential_config *credential = &x->target->credential;
     if (!error && credential->header && credential->value) {
         error = sp_buffer_append_span(out, sp_span_text(credential->header));
@@ -82,7 +82,7 @@ static int write_head(struct sp_exchange *x, struct sp_buffer *out) {
     struct sp_span base = x->path.at[0] == '/' ? sp_span_text(server->base_path) : SP_SPAN("");
     int error = sp_http_write_request_line(out, x->request.method_name, base, x->path, x->request.query);
     if (!error)
-        error = sp_http_write_field(out, SP_SPAN("host"), sp_span_text(server->authority));
+        error = sp_http_write_named(out, SP_HTTP_NAME("host"), sp_span_text(server->authority));
     if (!error)
         error = write_fields(x, out);
     if (!error)
@@ -93,6 +93,23 @@ static int write_head(struct sp_exchange *x, struct sp_buffer *out) {
 }
 
 /* ---- Sending ---- */
+
+/* The memory of x->up goes from request to request: it is wanted for no longer than a request takes to be sent. */
+static void borrow_up(struct sp_exchange *x) {
+    if (x->up.bytes || !x->service->spare_up.bytes)
+        return;
+    x->up = x->service->spare_up;
+    sp_buffer_init(&x->service->spare_up, SP_UP_MAX);
+}
+
+static void lend_up(struct sp_exchange *x) {
+    if (x->service->spare_up.bytes) {
+        sp_buffer_free(&x->up);
+        return;
+    }
+    x->service->spare_up = x->up;
+    sp_buffer_init(&x->up, SP_UP_MAX);
+}
 
 /* Chunk framing is written into x->up together with the payload: rare, and simpler than framing kept apart over partial writes. */
 static int frame_chunks(struct sp_exchange *x) {
@@ -117,7 +134,7 @@ static int frame_chunks(struct sp_exchange *x) {
 
 /* One writev of what is there. > 0, 0 nothing to send, SP_IO_AGAIN, -errno. */
 static ssize_t send_pieces(struct sp_exchange *x) {
-    struct iovec pieces[PIECES_MAX];
+    struct iovec pieces[PIECES_MAX] SP_UNINITIALIZED;
     int n = 0;
     size_t head = sp_buffer_len(&x->up);
     if (head)
@@ -156,8 +173,10 @@ enum sp_stage_answer sp_forward_pump(struct sp_exchange *x) {
     }
     if (sp_body_wants(x))
         x->front->read_more(x);
-    if (x->body.complete && sp_body_waiting(&x->body) == 0 && sp_buffer_len(&x->up) == 0)
+    if (x->body.complete && sp_body_waiting(&x->body) == 0 && sp_buffer_len(&x->up) == 0) {
         x->request_sent = true;
+        lend_up(x);
+    }
     return SP_STAGE_NEXT;
 }
 
@@ -257,7 +276,6 @@ static enum sp_priority priority_of(const struct sp_exchange *x) {
 
 static void make_ticket(struct sp_exchange *x) {
     x->ticket.priority = priority_of(x);
-    x->ticket.who = sp_queue_who(x->service->parts.upstreams, x->principal->tenant, x->principal->account);
     x->ticket.ready = turn_has_come;
     x->ticket.refused = turn_never_comes;
 }
@@ -282,7 +300,10 @@ static int seek(struct sp_exchange *x) {
     x->backend = sp_upstream_take(upstreams, x->target, &x->tried, &x->ticket, backend_ready, x, &error);
     if (x->backend)
         return 0;
-    return error == -EBUSY ? sp_queue_enter(upstreams, x->target, &x->ticket) : error;
+    if (error != -EBUSY)
+        return error;
+    x->ticket.who = sp_queue_who(upstreams, x->principal->tenant, x->principal->account);
+    return sp_queue_enter(upstreams, x->target, &x->ticket);
 }
 
 /* Every server of the pool is down or busy, not one alone out of reach. */
@@ -365,6 +386,7 @@ enum sp_stage_answer sp_stage_forward(struct sp_exchange *x) {
         x->front->go_on(x);
     if (x->ended)
         return SP_STAGE_WAIT;
+    borrow_up(x);
     if (write_head(x, &x->up))
         return sp_reply(x, 431, NULL, "The request's headers are too large.", "headers too large");
     x->forwarded_us = sp_loop_now_us(sp_loop_of(x));

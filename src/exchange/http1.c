@@ -63,9 +63,11 @@ static void http1_head(struct sp_exchange *x, const struct sp_answer *answer) {
     if (!x->request.keep_alive || client->out_of_step || x->service->draining || slow || !rest_is_small(client) ||
         (answer->has_body && !answer->has_length && old))
         client->close_after = true;
-    int error = sp_http_write_status_line(out, answer->status);
-    for (unsigned i = 0; i < answer->n_fields && !error; i++)
-        error = sp_http_write_field(out, answer->field[i].name, answer->field[i].value);
+    int error = answer->error;
+    if (!error)
+        error = sp_http_write_status_line(out, answer->status);
+    if (!error)
+        error = sp_buffer_append_span(out, sp_buffer_span(answer->fields));
     if (!error && answer->has_length && answer->status != 204 && answer->status != 304) {
         error = sp_http_write_framing(out, SP_FRAMING_LENGTH, answer->content_length);
     } else if (!error && client->chunked) {

@@ -2,16 +2,20 @@
  * gathered until it is whole, and only then sent on, with what has to be changed in it changed. */
 #include "private.h"
 
-static struct sp_span media_type(struct sp_span content_type) {
-    struct sp_span rest = content_type, type;
-    return sp_span_split(&rest, ';', &type) ? type : SP_SPAN("");
-}
+enum media { MEDIA_JSON, MEDIA_MULTIPART, MEDIA_OTHER };
 
-static bool is_json(struct sp_span type) {
+static enum media media_of(struct sp_span content_type) {
+    if (sp_span_eq(content_type, SP_SPAN("application/json"))) /* as nearly every client writes it */
+        return MEDIA_JSON;
+    struct sp_span rest = content_type, type;
+    if (!sp_span_split(&rest, ';', &type))
+        return MEDIA_OTHER;
     if (sp_span_eq_nocase(type, SP_SPAN("application/json")))
-        return true;
-    return type.len > 17 && sp_span_eq_nocase(sp_span(type.at, 12), SP_SPAN("application/")) &&
-           sp_span_eq_nocase(sp_span_from(type, type.len - 5), SP_SPAN("+json")); /* RFC 6839 */
+        return MEDIA_JSON;
+    if (type.len > 17 && sp_span_eq_nocase(sp_span(type.at, 12), SP_SPAN("application/")) &&
+        sp_span_eq_nocase(sp_span_from(type, type.len - 5), SP_SPAN("+json"))) /* RFC 6839 */
+        return MEDIA_JSON;
+    return sp_span_eq_nocase(type, SP_SPAN("multipart/form-data")) ? MEDIA_MULTIPART : MEDIA_OTHER;
 }
 
 static enum sp_stage_answer too_large(struct sp_exchange *x) {
@@ -45,9 +49,9 @@ static enum sp_stage_answer begin(struct sp_exchange *x) {
     struct sp_inspection *inspection = &x->inspection;
     const struct sp_http_field *field = sp_http_field(&x->request.fields, SP_FIELD_CONTENT_TYPE);
     struct sp_span content_type = field ? field->value : SP_SPAN("");
-    bool multipart = sp_span_eq_nocase(media_type(content_type), SP_SPAN("multipart/form-data"));
-    inspection->is_json = is_json(media_type(content_type));
-    if (!multipart && !inspection->is_json)
+    enum media media = media_of(content_type);
+    inspection->is_json = media == MEDIA_JSON;
+    if (media == MEDIA_OTHER)
         return sp_reply(x, 415, "unsupported_media_type", "The model is read from the body, so it must be application/json or multipart/form-data.",
                         "not JSON");
     if (!sp_content_is_utf8(content_type))

@@ -15,17 +15,28 @@ enum {
     SP_CLIENT_OUT_HIGH = 64 * 1024,     /* unsent answer at which reading from the backend pauses */
     SP_CLIENT_OUT_MAX = SP_CLIENT_OUT_HIGH + 2 * SP_SCRATCH_SIZE + SP_HTTP_HEAD_MAX,
     SP_DISCARD_MAX = 64 * 1024,         /* of a request body nobody wants, read to keep the connection */
+    SP_UP_MAX = SP_HTTP_HEAD_MAX + 2 * SP_BODY_WINDOW,
     SP_EXCHANGE_ARENA_MAX = 256 * 1024,
-    SP_ANSWER_FIELDS_MAX = SP_HTTP_FIELDS_MAX + 32,
+    SP_EXCHANGE_FIELDS = 20,            /* that a request has, mostly; clients of OpenAI's API send 18 */
+    SP_ANSWER_FIELDS_LEN = 2 * SP_HTTP_HEAD_MAX, /* what a server may say, and what we add */
 };
 
 struct sp_exchange;
 struct sp_client;
 
+/* Fields about limits as they were last written, for the next answer that shows the same ones. */
+struct sp_limit_fields {
+    uint64_t generation; /* of the configuration whose limits these are: another's may come to lie at the same address */
+    const struct sp_limit_config *limit[2];
+    uint64_t burst[2];
+    struct sp_buffer lines;
+};
+
 struct sp_service {
     struct sp_service_parts parts;
     struct sp_snapshot *snapshot;
-    struct sp_pool exchanges, clients, blocks, scans;
+    struct sp_pool exchanges, small_exchanges, clients, blocks, scans; /* small: with SP_EXCHANGE_FIELDS */
+    struct sp_http_request request; /* of the head that is being parsed */
     struct sp_usage_reader *readers[64]; /* spare ones */
     unsigned n_readers;
     struct sp_hash_key scan_key; /* for telling duplicate members */
@@ -37,6 +48,9 @@ struct sp_service {
     struct sp_list body_waiters;   /* exchanges whose body waits for memory */
     struct sp_deferred wake_waiters;
     struct sp_buffer out;          /* the answer being assembled in this turn; empty between turns of one client */
+    struct sp_buffer answer_fields; /* of the last answer: see struct sp_answer */
+    struct sp_limit_fields limit_fields;
+    struct sp_buffer spare_up;     /* memory of a past exchange's `up`, for the next one's; it holds nothing */
     char scratch[SP_SCRATCH_SIZE]; /* the read being looked at; empty between callbacks */
     bool draining;
     void (*idle)(void *owner);
@@ -45,6 +59,7 @@ struct sp_service {
     struct sp_list questions; /* to issuers, and those answered a moment ago */
     struct sp_map questions_by_key;
     uint64_t last_question;
+    uint64_t wall_turn_us, wall_ms; /* Unix time as it was looked up in the loop's turn that began then */
     uint64_t date_second;
     char date[SP_HTTP_DATE_LEN + 1]; /* Date field of date_second */
 };
@@ -52,6 +67,7 @@ struct sp_service {
 void sp_service_count(struct sp_service *service, enum sp_counter counter, uint64_t by);
 /* A client or an exchange is gone: was it the last one a drain waited for? */
 void sp_service_freed(struct sp_service *service);
+uint64_t sp_service_wall_ms(struct sp_service *service); /* Unix time; of this turn of the loop, which is exact enough for one request */
 struct sp_span sp_service_date(struct sp_service *service);
 
 /* ---- Answers ---- */
@@ -60,12 +76,14 @@ struct sp_answer {
     bool has_length;     /* content_length is known: else the front frames the body as its protocol does */
     bool has_body;       /* false for HEAD, 204, 304: nothing follows the head, whatever content_length says */
     uint64_t content_length;
-    unsigned n_fields;
-    struct {
-        struct sp_span name, value;
-    } field[SP_ANSWER_FIELDS_MAX];
+    struct sp_buffer *fields; /* the service's: whole lines, each ended by CR LF. Only what sp_http_write_*() wrote, and constants */
+    int error;           /* -errno: a field could not be written, and the answer must not be either */
 };
-void sp_answer_add(struct sp_answer *answer, struct sp_span name, struct sp_span value); /* silently full: limits on heads prevent it */
+void sp_answer_begin(struct sp_exchange *x, struct sp_answer *answer, unsigned status);
+void sp_answer_add(struct sp_answer *answer, struct sp_http_name name, struct sp_span value);
+void sp_answer_add_number(struct sp_answer *answer, struct sp_http_name name, uint64_t number);
+void sp_answer_add_other(struct sp_answer *answer, struct sp_span name, struct sp_span value); /* of any name */
+void sp_answer_pass(struct sp_answer *answer, const struct sp_http_field *field);              /* what the server said, parsed */
 
 /* How a protocol's connection looks from an exchange. Every call may end the exchange (the client is gone): look at x->ended after. */
 struct sp_front {
@@ -239,14 +257,19 @@ struct sp_exchange {
     char request_id_made[SP_REQUEST_ID_LEN + 1];
 
     struct sp_arena arena;
-    struct sp_http_request request; /* from here on not zeroed */
-    _Alignas(16) char first[2048];
+    struct sp_pool *memory;         /* that it is of */
+    _Alignas(16) char first[2048];  /* not zeroed */
+    struct sp_http_request request; /* last, for most are given memory for few of its fields */
 };
+#define SP_EXCHANGE_SIZE(n) (offsetof(struct sp_exchange, request.fields.item) + (n) * sizeof(struct sp_http_field))
 
-/* A new exchange of this client, with its snapshot; NULL: out of memory. The front then parses into x->request and calls
- * sp_exchange_run(), or sp_exchange_refuse(). */
+/* A new exchange of this client, with its snapshot and room for so many fields at least; NULL: out of memory. The front then says what was
+ * parsed and calls sp_exchange_run(), or sp_exchange_refuse(). */
 struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_front *front, struct sp_client *client,
-                                    const struct sp_client_facts *from);
+                                    const struct sp_client_facts *from, unsigned fields);
+/* What was parsed of its head, even if it is to be refused: copied. What the spans point to must live as long as x. false: it has no room
+ * for so many fields. */
+bool sp_exchange_take_request(struct sp_exchange *x, const struct sp_http_request *request) SP_MUST_USE;
 void sp_exchange_run(struct sp_exchange *x);
 /* The client's message is not acceptable: answers with status if nothing has been answered yet, else breaks off. */
 void sp_exchange_refuse(struct sp_exchange *x, unsigned status, const char *reason);
@@ -312,7 +335,6 @@ enum sp_stage_answer sp_reply_with(struct sp_exchange *x, unsigned status, const
                                    struct sp_span name, struct sp_span value);
 /* Fields that every answer carries: x-request-id, HSTS, limits. */
 void sp_answer_common(struct sp_exchange *x, struct sp_answer *answer);
-void sp_answer_limits(struct sp_exchange *x, struct sp_answer *answer);
 
 /* ask.c: puts x->asked to its issuer. True: x waits, and sp_exchange_run() will be called; false: it cannot be asked, which x->asked says now. */
 bool sp_question_ask(struct sp_exchange *x);

@@ -17,8 +17,7 @@ static enum sp_stage_answer bad_answer(struct sp_exchange *x, const char *reason
 
 static void pass_head(struct sp_exchange *x, const struct sp_http_response *response) {
     struct sp_answer answer;
-    answer.n_fields = 0;
-    answer.status = response->status;
+    sp_answer_begin(x, &answer, response->status);
     answer.has_length = response->has_content_length;
     answer.content_length = response->content_length;
     answer.has_body = response->framing != SP_FRAMING_NONE;
@@ -29,13 +28,13 @@ static void pass_head(struct sp_exchange *x, const struct sp_http_response *resp
     for (unsigned i = 0; i < response->fields.count; i++) {
         const struct sp_http_field *field = &response->fields.item[i];
         if (sp_response_field_passes(x->route, field))
-            sp_answer_add(&answer, field->name, field->value);
+            sp_answer_pass(&answer, field);
     }
     if (!sp_http_field(&response->fields, SP_FIELD_DATE))
-        sp_answer_add(&answer, SP_SPAN("date"), sp_service_date(x->service));
+        sp_answer_add(&answer, SP_HTTP_NAME("date"), sp_service_date(x->service));
     const struct sp_headers_config *config = &x->route->response_headers;
     for (size_t i = 0; i < config->n_set; i++)
-        sp_answer_add(&answer, sp_span_text(config->set[i].name), sp_span_text(config->set[i].value));
+        sp_answer_add_other(&answer, sp_span_text(config->set[i].name), sp_span_text(config->set[i].value));
     if (x->usage && sp_usage_withholds(x->usage))
         answer.has_length = false; /* what is passed on is shorter */
     sp_answer_common(x, &answer);
@@ -56,7 +55,7 @@ static enum sp_stage_answer take_head(struct sp_exchange *x, struct sp_span *inp
     case SP_HTTP_COMPLETE:
         break;
     }
-    struct sp_http_response response;
+    struct sp_http_response response SP_UNINITIALIZED;
     const char *why = "";
     if (sp_http_parse_response(sp_span(input->at, head_len), x->request.method, &response, &why))
         return bad_answer(x, "backend sent a malformed head");

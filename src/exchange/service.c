@@ -32,6 +32,7 @@ static void wake_waiters(struct sp_deferred *deferred) {
 static void give_back(struct sp_deferred *deferred) {
     struct sp_service *service = SP_CONTAINER(deferred, struct sp_service, give_back);
     sp_pool_drain(&service->exchanges);
+    sp_pool_drain(&service->small_exchanges);
     sp_pool_drain(&service->clients);
     sp_pool_drain(&service->blocks);
     sp_pool_drain(&service->scans);
@@ -52,18 +53,22 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
     service->wake_waiters.run = wake_waiters;
     service->idle_call.run = tell_idle;
     service->give_back.run = give_back;
-    service->date_second = UINT64_MAX;
+    service->date_second = service->wall_turn_us = UINT64_MAX;
     sp_list_init(&service->client_list);
     sp_list_init(&service->exchange_list);
     sp_list_init(&service->body_waiters);
     sp_list_init(&service->questions);
     sp_map_init(&service->questions_by_key);
-    sp_pool_init(&service->exchanges, sizeof(struct sp_exchange), 256);
+    sp_pool_init(&service->exchanges, SP_EXCHANGE_SIZE(SP_HTTP_FIELDS_MAX), 256);
+    sp_pool_init(&service->small_exchanges, SP_EXCHANGE_SIZE(SP_EXCHANGE_FIELDS), 256);
     sp_pool_init(&service->clients, sizeof(struct sp_client), 1024);
     sp_pool_init(&service->blocks, SP_BODY_BLOCK_SIZE, 256);
     sp_pool_init(&service->scans, sp_inspect_scan_size(), 16);
     sp_random(&service->scan_key, sizeof service->scan_key);
     sp_buffer_init(&service->out, SP_CLIENT_OUT_MAX);
+    sp_buffer_init(&service->answer_fields, SP_ANSWER_FIELDS_LEN);
+    sp_buffer_init(&service->limit_fields.lines, SP_HTTP_HEAD_MAX);
+    sp_buffer_init(&service->spare_up, SP_UP_MAX);
     *ret = service;
     return 0;
 }
@@ -74,12 +79,16 @@ void sp_service_free(struct sp_service *service) {
     sp_questions_free(service);
     sp_snapshot_unref(service->snapshot);
     sp_pool_drain(&service->exchanges);
+    sp_pool_drain(&service->small_exchanges);
     sp_pool_drain(&service->clients);
     sp_pool_drain(&service->blocks);
     sp_pool_drain(&service->scans);
     while (service->n_readers)
         sp_usage_reader_free(service->readers[--service->n_readers]);
     sp_buffer_free(&service->out);
+    sp_buffer_free(&service->answer_fields);
+    sp_buffer_free(&service->limit_fields.lines);
+    sp_buffer_free(&service->spare_up);
     free(service);
 }
 
@@ -133,7 +142,9 @@ void sp_service_cut_key(struct sp_service *service, struct sp_span key_id) {
         sp_exchange_cut(sp_list_entry(doomed.next, struct sp_exchange, node));
 }
 
-bool sp_service_idle(const struct sp_service *service) { return service->clients.live == 0 && service->exchanges.live == 0; }
+static size_t live_exchanges(const struct sp_service *service) { return service->exchanges.live + service->small_exchanges.live; }
+
+bool sp_service_idle(const struct sp_service *service) { return service->clients.live == 0 && live_exchanges(service) == 0; }
 
 void sp_service_freed(struct sp_service *service) {
     if (service->clients_peak >= FLOOD_MIN && service->clients.live <= service->clients_peak / 4) {
@@ -147,7 +158,7 @@ void sp_service_freed(struct sp_service *service) {
 void sp_service_state(const struct sp_service *service, struct sp_service_state *ret) {
     *ret = (struct sp_service_state){
         .connections = service->clients.live,
-        .exchanges = service->exchanges.live,
+        .exchanges = live_exchanges(service),
         .body_bytes = service->body_bytes,
     };
 }
@@ -157,8 +168,17 @@ void sp_service_count(struct sp_service *service, enum sp_counter counter, uint6
         sp_count(service->parts.counters, service->parts.worker_slot, counter, by);
 }
 
+uint64_t sp_service_wall_ms(struct sp_service *service) {
+    uint64_t turn = sp_loop_now_us(service->parts.loop);
+    if (turn != service->wall_turn_us) {
+        service->wall_turn_us = turn;
+        service->wall_ms = sp_wall_ms();
+    }
+    return service->wall_ms;
+}
+
 struct sp_span sp_service_date(struct sp_service *service) {
-    uint64_t now = sp_wall_s();
+    uint64_t now = sp_service_wall_ms(service) / 1000;
     if (now != service->date_second) {
         sp_http_date(now, service->date);
         service->date_second = now;

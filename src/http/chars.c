@@ -1,7 +1,8 @@
 #include "chars.h"
 
 #define TOKEN  SP_CHAR_TOKEN
-#define PATH   SP_CHAR_PATH
+#define PATH   (SP_CHAR_PATH | SP_CHAR_PATHS)
+#define PATHS  SP_CHAR_PATHS
 #define QUERY  SP_CHAR_QUERY
 #define HOST   SP_CHAR_HOST
 #define HEX    SP_CHAR_HEX
@@ -18,7 +19,7 @@ const uint8_t sp_char_class[256] = {
     ['!'] = COMMON,
     ['#'] = TOKEN | QUOTED,
     ['$'] = COMMON,
-    ['%'] = TOKEN | QUOTED,
+    ['%'] = TOKEN | QUOTED | PATHS,
     ['&'] = COMMON,
     ['\''] = COMMON,
     ['('] = DELIM,
@@ -28,7 +29,7 @@ const uint8_t sp_char_class[256] = {
     [','] = DELIM,
     ['-'] = NAME,
     ['.'] = NAME,
-    ['/'] = QUERY | QUOTED,
+    ['/'] = QUERY | QUOTED | PATHS,
     ['0' ... '9'] = NAME | HEX,
     [':'] = DELIM,
     [';'] = DELIM,

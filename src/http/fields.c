@@ -166,24 +166,43 @@ static unsigned refuse_name(struct sp_http_reading *reading, const char *at) {
     return sp_http_refuse(reading, 400, "A field name contains a byte that names may not contain.");
 }
 
-static inline unsigned take_field(struct sp_http_reading *reading, struct sp_http_field *ret) {
-    const char *name = reading->at, *at = name;
+/* Past letters, digits and hyphens, of which most names consist, sixteen at a time: all of them are SP_CHAR_TOKEN. */
+static inline const char *skip_common(const char *at, const char *end) {
+#ifdef __SSE2__
+    for (; end - at >= 16; at += 16) {
+        unsigned others = ~sp_char_block_common(sp_char_block(at)) & 0xffff;
+        if (others)
+            return at + __builtin_ctz(others);
+    }
+#endif
+    return at;
+}
+
+/* Up to the colon, which is taken too. */
+static inline unsigned take_name(struct sp_http_reading *reading, struct sp_http_field *ret) {
+    const char *name = reading->at, *at = skip_common(name, reading->end);
     while (at < reading->end && sp_char_is(*at, SP_CHAR_TOKEN))
         at++;
     if (at == name || at == reading->end || *at != ':')
         return refuse_name(reading, at);
     ret->name = sp_span(name, (size_t)(at - name));
-
-    reading->at = at + 1;
-    struct sp_span value;
-    unsigned status = take_text(reading, &value);
-    if (status)
-        return status;
-    ret->value = sp_span_trim(value);
-
     enum sp_http_field_id id = sp_http_field_find(ret->name);
     ret->id = (uint16_t)id;
     ret->hop_by_hop = SP_FIELD_BIT(id) & HOP_BY_HOP;
+    reading->at = at + 1;
+    return 0;
+}
+
+static inline unsigned take_field(struct sp_http_reading *reading, struct sp_http_field *ret) {
+    struct sp_span text;
+    unsigned status = take_name(reading, ret);
+    if (!status)
+        status = take_text(reading, &text);
+    if (status)
+        return status;
+    /* The only byte below a space that is left in it is a tab. */
+    ret->plain = text.len > 1 && text.at[0] == ' ' && (uint8_t)text.at[1] > ' ' && (uint8_t)text.at[text.len - 1] > ' ';
+    ret->value = ret->plain ? sp_span(text.at + 1, text.len - 1) : sp_span_trim(text);
     return 0;
 }
 
@@ -211,17 +230,17 @@ unsigned sp_http_take_fields(struct sp_http_reading *reading, struct sp_http_fie
 
 static unsigned read_option(struct sp_http_reading *reading, struct sp_http_fields *fields, struct sp_span option,
                             struct sp_http_connection *ret) {
+    enum sp_http_field_id id = sp_http_field_find(option);
+    if (id == SP_FIELD_UPGRADE)
+        ret->upgrade = true;
+    if (SP_FIELD_BIT(id) & HOP_BY_HOP) /* marked by its name already, and a token, for it is one of ours */
+        return 0;
     if (!sp_http_is_token(option))
         return sp_http_refuse(reading, 400, "A Connection option is not a token.");
     if (sp_span_eq_nocase(option, SP_SPAN("close"))) {
         ret->close = true;
         return 0;
     }
-    enum sp_http_field_id id = sp_http_field_find(option);
-    if (id == SP_FIELD_UPGRADE)
-        ret->upgrade = true;
-    if (SP_FIELD_BIT(id) & HOP_BY_HOP) /* marked by its name already */
-        return 0;
     if (id != SP_FIELD_OTHER)
         return sp_http_refuse(reading, 400, "Connection names a field that is meant for the recipient.");
     for (unsigned i = 0; i < fields->count; i++)

@@ -3,11 +3,13 @@
 #include <endian.h>
 #include <errno.h>
 
+/* An object with more members than this is the rule for nobody; up to there looking at all of them is less than to keep chains. */
+enum { UNCHAINED_MAX = 16 };
+
 void sp_json_members_begin(struct sp_json_members *members, const struct sp_hash_key *key) {
     members->key = *key;
-    members->multiplier = sp_hash_span(key, SP_SPAN("chains")) | 1;
     members->count = 0;
-    memset(members->chains, 0, sizeof members->chains);
+    members->chained = false;
 }
 
 /* The bytes of a name of 1 to 7 bytes, and its length above them. */
@@ -36,22 +38,55 @@ static uint16_t *chain_of(struct sp_json_members *members, uint64_t name) {
     return &members->chains[name * members->multiplier >> (64 - SP_JSON_CHAINS_BITS)];
 }
 
+static void chain(struct sp_json_members *members, unsigned at) {
+    uint16_t *chain = chain_of(members, members->names[at]);
+    members->next[at] = *chain;
+    *chain = (uint16_t)(at + 1);
+}
+
+/* From now on, all that are open and all that come. */
+static void chain_all(struct sp_json_members *members) {
+    members->chained = true;
+    members->multiplier = sp_hash_span(&members->key, SP_SPAN("chains")) | 1;
+    memset(members->chains, 0, sizeof members->chains);
+    for (unsigned i = 0; i < members->count; i++)
+        chain(members, i);
+}
+
+static bool has(struct sp_json_members *members, unsigned first, uint64_t name) {
+    if (!members->chained) {
+        for (unsigned i = first; i < members->count; i++)
+            if (members->names[i] == name)
+                return true;
+        return false;
+    }
+    /* A chain's later members come first in it: past `first` only outer objects' are left. */
+    for (unsigned i = *chain_of(members, name); i > first; i = members->next[i - 1])
+        if (members->names[i - 1] == name)
+            return true;
+    return false;
+}
+
 int sp_json_members_add(struct sp_json_members *members, unsigned first, struct sp_span name) {
     uint64_t added = identity(members, name);
-    uint16_t *chain = chain_of(members, added);
-    /* A chain's later members come first in it: past `first` only outer objects' are left. */
-    for (unsigned i = *chain; i > first; i = members->next[i - 1])
-        if (members->names[i - 1] == added)
-            return -EEXIST;
+    if (!members->chained && members->count - first == UNCHAINED_MAX)
+        chain_all(members);
+    if (has(members, first, added))
+        return -EEXIST;
     if (members->count == SP_JSON_MEMBERS_MAX)
         return -ENOSPC;
     members->names[members->count] = added;
-    members->next[members->count] = *chain;
-    *chain = ++members->count;
+    if (members->chained)
+        chain(members, members->count);
+    members->count++;
     return 0;
 }
 
 void sp_json_members_close(struct sp_json_members *members, unsigned first) {
+    if (!members->chained) {
+        members->count = (uint16_t)first;
+        return;
+    }
     while (members->count > first) {
         members->count--;
         *chain_of(members, members->names[members->count]) = members->next[members->count];

@@ -91,13 +91,14 @@ struct sp_json_level {
     uint64_t data_bytes; /* of strings that are its member data */
 };
 
-/* The names of all open objects, 64 bits for each: a stack, for the object that opened last closes first, and chains through it for finding
- * one without looking at all. */
+/* The names of all open objects, 64 bits for each: a stack, for the object that opened last closes first; and once an object has many,
+ * chains through it for finding one without looking at all. */
 #define SP_JSON_CHAINS_BITS 10
 struct sp_json_members {
     struct sp_hash_key key;
     uint64_t multiplier; /* odd and secret */
     uint16_t count;
+    bool chained; /* multiplier, chains and next hold */
     uint16_t chains[1 << SP_JSON_CHAINS_BITS]; /* 1 + index of the latest member there */
     uint16_t next[SP_JSON_MEMBERS_MAX];        /* the same: an earlier one of the same chain */
     uint64_t names[SP_JSON_MEMBERS_MAX];

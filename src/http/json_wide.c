@@ -15,7 +15,7 @@ typedef const char *(*skip_longer)(const char *at, const char *end);
  * characters (0x22 ^ 2 is 0x20), and as signed numbers the bytes of longer characters come before them: one comparison tells the three. */
 static inline bool is_plain(char byte) { return (int8_t)(byte ^ 2) >= 0x21 && byte != '\\'; }
 
-/* Eight bytes a step; see sp_next_control() for the sums of seven bits. */
+/* Eight bytes a step; see sp_char_word_controls() for the sums of seven bits. */
 static inline const char *plain_portable(const char *at, const char *end, uint64_t *shrunk) {
     for (; end - at >= 8; at += 8) {
         uint64_t word = sp_char_word(at), low = word & SP_CHAR_EACH(0x7f);

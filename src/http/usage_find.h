@@ -6,6 +6,10 @@
 
 #include <sallyport/base.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 typedef uint8_t sp_bytes16 __attribute__((vector_size(16)));
 
 static inline sp_bytes16 sp_bytes16_at(const char *at) {
@@ -16,11 +20,15 @@ static inline sp_bytes16 sp_bytes16_at(const char *at) {
 
 /* The index of the first byte of a comparison's result that is set; 16: none. */
 static inline size_t sp_bytes16_first(sp_bytes16 found) {
+#ifdef __SSE2__
+    return (size_t)__builtin_ctz((unsigned)_mm_movemask_epi8((__m128i)found) | 1u << 16);
+#else
     uint64_t half[2];
     memcpy(half, &found, sizeof half);
     if (half[0])
         return (size_t)__builtin_ctzll(le64toh(half[0])) >> 3;
     return half[1] ? 8 + ((size_t)__builtin_ctzll(le64toh(half[1])) >> 3) : 16;
+#endif
 }
 
 static inline sp_bytes16 sp_line_ends(sp_bytes16 bytes) { return (sp_bytes16)((bytes == '\n') | (bytes == '\r')); }

@@ -1,42 +1,48 @@
 #include "usage_places.h"
 
+#include "chars.h"
+
 enum { NAME_MAX = 27, MEMBERS_MAX = 8 };
 
-struct member {
-    uint8_t place;
-    uint8_t len; /* 0 ends a list that is not full */
-    char name[NAME_MAX];
+/* The lengths stand side by side, so that one look tells which names can be meant; for most there is none. */
+struct members {
+    uint8_t len[MEMBERS_MAX]; /* 0: no more */
+    struct {
+        uint8_t place;
+        char name[NAME_MAX];
+    } member[MEMBERS_MAX];
 };
 
-#define MEMBER(member_name, member_place)                                                                                                  \
-    { member_place, sizeof(member_name) - 1, member_name }
+#define MEMBER(i, member_name, member_place) .len[i] = sizeof(member_name) - 1, .member[i] = {member_place, member_name}
 
 /* Deltas of a stream are counted, not the events that say the same text again when it is whole (response.output_text.done and so on). */
-static const struct member members[SP_PLACE_COUNT][MEMBERS_MAX] = {
-    [SP_PLACE_ROOT] = {MEMBER("choices", SP_PLACE_CHOICES), MEMBER("usage", SP_PLACE_USAGE), MEMBER("delta", SP_PLACE_DELTA),
-                       MEMBER("message", SP_PLACE_MESSAGE), MEMBER("response", SP_PLACE_RESPONSE), MEMBER("content", SP_PLACE_CONTENT),
-                       MEMBER("output", SP_PLACE_OUTPUT)},
-    [SP_PLACE_USAGE] = {MEMBER("prompt_tokens", SP_PLACE_NUMBER + SP_SAID_PROMPT),
-                        MEMBER("completion_tokens", SP_PLACE_NUMBER + SP_SAID_COMPLETION),
-                        MEMBER("total_tokens", SP_PLACE_NUMBER + SP_SAID_TOTAL), MEMBER("input_tokens", SP_PLACE_NUMBER + SP_SAID_INPUT),
-                        MEMBER("output_tokens", SP_PLACE_NUMBER + SP_SAID_OUTPUT),
-                        MEMBER("cache_creation_input_tokens", SP_PLACE_NUMBER + SP_SAID_CACHE_WRITTEN),
-                        MEMBER("cache_read_input_tokens", SP_PLACE_NUMBER + SP_SAID_CACHE_READ),
-                        MEMBER("input_tokens_details", SP_PLACE_INPUT_DETAILS)},
-    [SP_PLACE_MESSAGE] = {MEMBER("usage", SP_PLACE_MESSAGE_USAGE)},
-    [SP_PLACE_RESPONSE] = {MEMBER("usage", SP_PLACE_RESPONSE_USAGE)},
-    [SP_PLACE_CHOICES] = {MEMBER("delta", SP_PLACE_CHOICE_MESSAGE), MEMBER("text", SP_PLACE_TEXT),
-                          MEMBER("message", SP_PLACE_CHOICE_MESSAGE)},
-    [SP_PLACE_CHOICE_MESSAGE] = {MEMBER("content", SP_PLACE_TEXT), MEMBER("reasoning_content", SP_PLACE_TEXT),
-                                 MEMBER("reasoning", SP_PLACE_TEXT), MEMBER("thinking", SP_PLACE_TEXT), MEMBER("refusal", SP_PLACE_TEXT),
-                                 MEMBER("tool_calls", SP_PLACE_TOOL_CALLS), MEMBER("function_call", SP_PLACE_FUNCTION)},
-    [SP_PLACE_TOOL_CALLS] = {MEMBER("function", SP_PLACE_FUNCTION)},
-    [SP_PLACE_FUNCTION] = {MEMBER("arguments", SP_PLACE_TEXT), MEMBER("name", SP_PLACE_TEXT)},
-    [SP_PLACE_DELTA] = {MEMBER("text", SP_PLACE_TEXT), MEMBER("thinking", SP_PLACE_TEXT), MEMBER("partial_json", SP_PLACE_TEXT)},
-    [SP_PLACE_CONTENT] = {MEMBER("text", SP_PLACE_TEXT), MEMBER("thinking", SP_PLACE_TEXT), MEMBER("input", SP_PLACE_TEXT)},
-    [SP_PLACE_OUTPUT] = {MEMBER("content", SP_PLACE_PARTS), MEMBER("summary", SP_PLACE_PARTS), MEMBER("arguments", SP_PLACE_TEXT),
-                         MEMBER("input", SP_PLACE_TEXT), MEMBER("name", SP_PLACE_TEXT)},
-    [SP_PLACE_PARTS] = {MEMBER("text", SP_PLACE_TEXT), MEMBER("refusal", SP_PLACE_TEXT)},
+static const struct members members[SP_PLACE_COUNT] = {
+    [SP_PLACE_ROOT] = {MEMBER(0, "choices", SP_PLACE_CHOICES), MEMBER(1, "usage", SP_PLACE_USAGE), MEMBER(2, "delta", SP_PLACE_DELTA),
+                       MEMBER(3, "message", SP_PLACE_MESSAGE), MEMBER(4, "response", SP_PLACE_RESPONSE),
+                       MEMBER(5, "content", SP_PLACE_CONTENT), MEMBER(6, "output", SP_PLACE_OUTPUT)},
+    [SP_PLACE_USAGE] = {MEMBER(0, "prompt_tokens", SP_PLACE_NUMBER + SP_SAID_PROMPT),
+                        MEMBER(1, "completion_tokens", SP_PLACE_NUMBER + SP_SAID_COMPLETION),
+                        MEMBER(2, "total_tokens", SP_PLACE_NUMBER + SP_SAID_TOTAL),
+                        MEMBER(3, "input_tokens", SP_PLACE_NUMBER + SP_SAID_INPUT),
+                        MEMBER(4, "output_tokens", SP_PLACE_NUMBER + SP_SAID_OUTPUT),
+                        MEMBER(5, "cache_creation_input_tokens", SP_PLACE_NUMBER + SP_SAID_CACHE_WRITTEN),
+                        MEMBER(6, "cache_read_input_tokens", SP_PLACE_NUMBER + SP_SAID_CACHE_READ),
+                        MEMBER(7, "input_tokens_details", SP_PLACE_INPUT_DETAILS)},
+    [SP_PLACE_MESSAGE] = {MEMBER(0, "usage", SP_PLACE_MESSAGE_USAGE)},
+    [SP_PLACE_RESPONSE] = {MEMBER(0, "usage", SP_PLACE_RESPONSE_USAGE)},
+    [SP_PLACE_CHOICES] = {MEMBER(0, "delta", SP_PLACE_CHOICE_MESSAGE), MEMBER(1, "text", SP_PLACE_TEXT),
+                          MEMBER(2, "message", SP_PLACE_CHOICE_MESSAGE)},
+    [SP_PLACE_CHOICE_MESSAGE] = {MEMBER(0, "content", SP_PLACE_TEXT), MEMBER(1, "reasoning_content", SP_PLACE_TEXT),
+                                 MEMBER(2, "reasoning", SP_PLACE_TEXT), MEMBER(3, "thinking", SP_PLACE_TEXT),
+                                 MEMBER(4, "refusal", SP_PLACE_TEXT), MEMBER(5, "tool_calls", SP_PLACE_TOOL_CALLS),
+                                 MEMBER(6, "function_call", SP_PLACE_FUNCTION)},
+    [SP_PLACE_TOOL_CALLS] = {MEMBER(0, "function", SP_PLACE_FUNCTION)},
+    [SP_PLACE_FUNCTION] = {MEMBER(0, "arguments", SP_PLACE_TEXT), MEMBER(1, "name", SP_PLACE_TEXT)},
+    [SP_PLACE_DELTA] = {MEMBER(0, "text", SP_PLACE_TEXT), MEMBER(1, "thinking", SP_PLACE_TEXT), MEMBER(2, "partial_json", SP_PLACE_TEXT)},
+    [SP_PLACE_CONTENT] = {MEMBER(0, "text", SP_PLACE_TEXT), MEMBER(1, "thinking", SP_PLACE_TEXT), MEMBER(2, "input", SP_PLACE_TEXT)},
+    [SP_PLACE_OUTPUT] = {MEMBER(0, "content", SP_PLACE_PARTS), MEMBER(1, "summary", SP_PLACE_PARTS), MEMBER(2, "arguments", SP_PLACE_TEXT),
+                         MEMBER(3, "input", SP_PLACE_TEXT), MEMBER(4, "name", SP_PLACE_TEXT)},
+    [SP_PLACE_PARTS] = {MEMBER(0, "text", SP_PLACE_TEXT), MEMBER(1, "refusal", SP_PLACE_TEXT)},
 };
 
 const uint8_t sp_place_takes[SP_PLACE_COUNT] = {
@@ -57,10 +63,20 @@ const uint8_t sp_place_takes[SP_PLACE_COUNT] = {
     [SP_PLACE_PARTS] = SP_PLACE_LIST,
 };
 
+/* Bits 7, 15 …: which of eight bytes are equal to `byte`. No sum of seven bits and 0x7f reaches the next byte. */
+static uint64_t equal_bytes(const uint8_t bytes[8], uint8_t byte) {
+    uint64_t word = sp_char_word((const char *)bytes) ^ SP_CHAR_EACH(byte);
+    return ~((word & SP_CHAR_EACH(0x7f)) + SP_CHAR_EACH(0x7f)) & ~word & SP_CHAR_EACH(0x80);
+}
+
 enum sp_place sp_place_of_member(enum sp_place object, struct sp_span name) {
-    const struct member *member = members[object];
-    for (size_t i = 0; i < MEMBERS_MAX && member[i].len; i++)
-        if (member[i].len == name.len && member[i].name[0] == name.at[0] && memcmp(member[i].name, name.at, name.len) == 0)
-            return (enum sp_place)member[i].place;
+    const struct members *of = &members[object];
+    if (name.len == 0 || name.len > NAME_MAX)
+        return SP_PLACE_NONE;
+    for (uint64_t same = equal_bytes(of->len, (uint8_t)name.len); same; same &= same - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(same) >> 3;
+        if (of->member[i].name[0] == name.at[0] && memcmp(of->member[i].name, name.at, name.len) == 0)
+            return (enum sp_place)of->member[i].place;
+    }
     return SP_PLACE_NONE;
 }

@@ -28,6 +28,8 @@ enum sp_usage_form sp_usage_form(struct sp_span content_type, struct sp_span con
     struct sp_span type = {0};
     if (content_encoding.len && !sp_span_eq_nocase(sp_span_trim(content_encoding), SP_SPAN("identity")))
         return SP_USAGE_NONE;
+    if (sp_span_eq(content_type, SP_SPAN("application/json"))) /* as nearly every server writes it */
+        return SP_USAGE_JSON;
     if (!sp_span_split(&content_type, ';', &type))
         return SP_USAGE_NONE;
     if (sp_span_eq_nocase(type, SP_SPAN("application/json")))

@@ -5,6 +5,7 @@
 #include "usage_find.h"
 
 enum state {
+    BEGIN, /* the outermost object */
     VALUE,
     FIRST_ELEMENT, /* or the list's end */
     FIRST_NAME,    /* or the object's end */
@@ -22,14 +23,22 @@ enum state {
     BROKEN    /* not an object, or no JSON: the rest is not looked at */
 };
 
-static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+static bool is_space(char c) { return (uint8_t)c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t'); }
+
+static const char *past_space(const char *at, const char *end) {
+    if (at < end && *at == ' ') /* one, mostly */
+        at++;
+    while (at < end && is_space(*at))
+        at++;
+    return at;
+}
 
 static bool ends_scalar(char c) {
     static const bool ends[256] = {[','] = true, ['}'] = true, [']'] = true, [' '] = true, ['\n'] = true, ['\r'] = true, ['\t'] = true};
     return ends[(uint8_t)c];
 }
 
-static bool in_list(const struct sp_usage_scan *scan) { return scan->depth > 0 && scan->lists >> (scan->depth - 1) & 1; }
+static bool in_list(const struct sp_usage_scan *scan) { return scan->lists & 1; }
 
 static void enter(struct sp_usage_scan *scan, uint8_t place, bool list) {
     if (scan->depth == SP_PLACE_DEPTH_MAX) {
@@ -37,7 +46,7 @@ static void enter(struct sp_usage_scan *scan, uint8_t place, bool list) {
         return;
     }
     scan->place[scan->depth] = place;
-    scan->lists = (uint8_t)((scan->lists & ~(1u << scan->depth)) | (unsigned)list << scan->depth);
+    scan->lists = (uint8_t)(scan->lists << 1 | list);
     scan->depth++;
     scan->state = list ? FIRST_ELEMENT : FIRST_NAME;
 }
@@ -48,6 +57,7 @@ static void leave(struct sp_usage_scan *scan, char bracket) {
         return;
     }
     scan->depth--;
+    scan->lists >>= 1;
     scan->state = scan->depth ? AFTER_VALUE : WHOLE;
 }
 
@@ -85,92 +95,14 @@ static void member_begins(struct sp_usage_scan *scan, char first) {
     }
 }
 
-/* The first byte of a value: taken if it is a bracket or a quote. */
-static const char *value_begins(struct sp_usage_scan *scan, const char *at) {
-    bool element = in_list(scan);
-    if (!element)
-        member_begins(scan, *at);
-    uint8_t takes = sp_place_takes[scan->value_place];
-    scan->counted = !element && takes & SP_PLACE_COUNTED;
-    if (*at == '{' && (element || takes & SP_PLACE_OBJECT)) {
-        enter(scan, scan->value_place, false);
-        return at + 1;
-    }
-    if (scan->depth == 0) {
-        scan->state = BROKEN;
-        return at;
-    }
-    switch (*at) {
-    case '"':
-        scan->state = STRING;
-        scan->escaped = false;
-        return at + 1;
-    case '{':
-    case '[':
-        if (*at == '[' && !element && takes & SP_PLACE_LIST) {
-            enter(scan, scan->value_place, true);
-            return at + 1;
-        }
-        scan->state = SKIP;
-        scan->skipped = 0;
-        return at; /* counts itself */
-    default:
-        scan->state = scan->value_place >= SP_PLACE_NUMBER ? NUMBER : SCALAR;
-        scan->number = 0;
-        scan->doubtful = ends_scalar(*at);
-        return at;
-    }
-}
-
 static void name_begins(struct sp_usage_scan *scan) {
     scan->state = NAME;
     scan->name_len = 0;
     scan->escaped = false;
 }
 
-/* What stands between the values of containers that have a place. Takes one byte, or none. */
-static const char *punctuation(struct sp_usage_scan *scan, const char *at) {
-    enum state state = (enum state)scan->state;
-    if (is_space(*at))
-        return at + 1;
-    scan->state = BROKEN;
-    switch (state) {
-    case FIRST_ELEMENT:
-        if (*at == ']') {
-            scan->choices_are_empty |= scan->place[scan->depth - 1] == SP_PLACE_CHOICES;
-            leave(scan, ']');
-            return at + 1;
-        }
-        return value_begins(scan, at);
-    case VALUE:
-        return value_begins(scan, at);
-    case FIRST_NAME:
-    case NEXT_NAME:
-        if (*at == '}' && state == FIRST_NAME)
-            leave(scan, '}');
-        else if (*at == '"')
-            name_begins(scan);
-        break;
-    case COLON:
-        if (*at == ':')
-            scan->state = VALUE;
-        break;
-    case AFTER_VALUE:
-        if (*at == '}' || *at == ']') {
-            leave(scan, *at);
-        } else if (*at == ',') {
-            scan->state = in_list(scan) ? VALUE : NEXT_NAME;
-            scan->value_place = scan->place[scan->depth - 1]; /* of a list's next element; a member's name says its own */
-        }
-        break;
-    default:
-        break;
-    }
-    return at + 1;
-}
-
-/* A quote is escaped where an odd number of backslashes precedes it. */
-static const char *long_string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
+/* A quote is escaped where an odd number of backslashes precedes it. Kept out of the way of the short strings, which most are. */
+__attribute__((noinline)) static const char *long_string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
     for (;;) {
         const char *quote = memchr(at, '"', (size_t)(end - at)), *stop = quote ? quote : end, *backslashes = stop;
         while (backslashes > at && backslashes[-1] == '\\')
@@ -186,8 +118,8 @@ static const char *long_string_end(struct sp_usage_scan *scan, const char *at, c
 }
 
 /* The quote that ends the string, or NULL: it goes on past the piece. */
-static const char *string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
-    if (end - at >= 16 && !scan->escaped) { /* most are short */
+static inline const char *string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (end - at >= 16 && !scan->escaped) {
         sp_bytes16 bytes = sp_bytes16_at(at);
         size_t first = sp_bytes16_first((sp_bytes16)((bytes == '"') | (bytes == '\\')));
         if (first < 16 && at[first] == '"')
@@ -199,18 +131,14 @@ static const char *string_end(struct sp_usage_scan *scan, const char *at, const 
 /* A value has ended before `at`. The next name follows most of the time. */
 static const char *value_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
     scan->state = AFTER_VALUE;
-    if (end - at < 2 || at[0] != ',' || at[1] != '"' || in_list(scan))
+    if (at == end || *at != ',' || in_list(scan))
+        return at;
+    scan->state = NEXT_NAME;
+    at = past_space(at + 1, end);
+    if (at == end || *at != '"')
         return at;
     name_begins(scan);
-    return at + 2;
-}
-
-/* A name has ended before `at`. Its value follows most of the time. */
-static const char *name_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
-    scan->state = COLON;
-    if (end - at < 2 || at[0] != ':' || is_space(at[1]))
-        return at;
-    return value_begins(scan, at + 1);
+    return at + 1;
 }
 
 static const char *in_string(struct sp_usage_scan *scan, const char *at, const char *end) {
@@ -226,45 +154,26 @@ static const char *in_string(struct sp_usage_scan *scan, const char *at, const c
     return quote + 1;
 }
 
-static const char *in_name(struct sp_usage_scan *scan, const char *at, const char *end) {
-    const char *quote = string_end(scan, at, end);
-    struct sp_span name = sp_span(at, (size_t)((quote ? quote : end) - at));
-    if (!quote || scan->name_len) {
-        size_t n = sp_min(name.len, sizeof scan->name - scan->name_len);
-        memcpy(scan->name + scan->name_len, name.at, n);
-        scan->name_len = (uint8_t)(scan->name_len + n); /* one that fills the room is longer than any that is asked for */
-        name = sp_span(scan->name, scan->name_len);
-    }
-    if (!quote)
-        return end;
-    scan->value_place = (uint8_t)sp_place_of_member((enum sp_place)scan->place[scan->depth - 1], name);
-    return name_ends(scan, quote + 1, end);
-}
-
 static const char *in_number(struct sp_usage_scan *scan, const char *at, const char *end) {
-    for (; at < end && !ends_scalar(*at); at++) {
-        unsigned digit = (unsigned)(*at - '0');
-        scan->doubtful |= digit > 9;
-        scan->number = scan->number * 10 + digit;
-        scan->doubtful |= scan->number > (uint64_t)SP_USAGE_TOKENS_MAX; /* and stays, so it may wrap */
+    uint64_t number = scan->number;
+    bool doubtful = scan->doubtful;
+    for (unsigned digit; at < end && (digit = (unsigned)(*at - '0')) <= 9; at++) {
+        number = number * 10 + digit;
+        doubtful |= number > (uint64_t)SP_USAGE_TOKENS_MAX; /* and stays, so it may wrap */
     }
+    for (; at < end && !ends_scalar(*at); at++)
+        doubtful = true;
+    scan->number = number;
+    scan->doubtful = doubtful;
     if (at == end)
         return end;
     if (!scan->doubtful) {
         struct sp_said *said = &scan->said[scan->saying];
         unsigned which = scan->value_place - SP_PLACE_NUMBER;
-        said->number[which] = scan->number;
+        said->number[which] = (uint32_t)scan->number;
         say(said, which, true);
     }
     return value_ends(scan, at, end);
-}
-
-static const char *white_space(struct sp_usage_scan *scan, const char *at, const char *end) {
-    while (at < end && is_space(*at))
-        at++;
-    if (at < end)
-        scan->state = FOLLOWED;
-    return at;
 }
 
 static const char *in_scalar(struct sp_usage_scan *scan, const char *at, const char *end) {
@@ -291,13 +200,127 @@ static const char *skip(struct sp_usage_scan *scan, const char *from, const char
     return at;
 }
 
+/* A list's elements are objects with the members of its place, or mean nothing. */
+static const char *container_begins(struct sp_usage_scan *scan, const char *at, const char *end) {
+    bool element = in_list(scan), list = *at == '[';
+    uint8_t takes = sp_place_takes[scan->value_place];
+    if (element ? !list : takes & (list ? SP_PLACE_LIST : SP_PLACE_OBJECT)) {
+        enter(scan, scan->value_place, list);
+        return at + 1;
+    }
+    scan->state = SKIP;
+    scan->skipped = 0;
+    scan->counted = !element && takes & SP_PLACE_COUNTED;
+    return skip(scan, at, end);
+}
+
+/* A value, as far as it has come: of an object or list that has a place the bracket alone. */
+static const char *value_begins(struct sp_usage_scan *scan, const char *at, const char *end) {
+    bool element = in_list(scan);
+    if (!element && scan->value_place > SP_PLACE_TEXT)
+        member_begins(scan, *at);
+    if (*at == '"') {
+        scan->state = STRING;
+        scan->escaped = false;
+        scan->counted = !element && sp_place_takes[scan->value_place] & SP_PLACE_COUNTED;
+        return in_string(scan, at + 1, end);
+    }
+    if (*at == '{' || *at == '[')
+        return container_begins(scan, at, end);
+    if (scan->value_place < SP_PLACE_NUMBER) {
+        scan->state = SCALAR;
+        return in_scalar(scan, at, end);
+    }
+    scan->state = NUMBER;
+    scan->number = 0;
+    scan->doubtful = ends_scalar(*at);
+    return in_number(scan, at, end);
+}
+
+/* A name has ended before `at`. Its value follows most of the time. */
+static const char *name_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
+    scan->state = COLON;
+    if (at == end || *at != ':')
+        return at;
+    scan->state = VALUE;
+    at = past_space(at + 1, end);
+    return at < end ? value_begins(scan, at, end) : at;
+}
+
+static const char *in_name(struct sp_usage_scan *scan, const char *at, const char *end) {
+    const char *quote = string_end(scan, at, end);
+    struct sp_span name = sp_span(at, (size_t)((quote ? quote : end) - at));
+    if (!quote || scan->name_len) {
+        size_t n = sp_min(name.len, sizeof scan->name - scan->name_len);
+        memcpy(scan->name + scan->name_len, name.at, n);
+        scan->name_len = (uint8_t)(scan->name_len + n); /* one that fills the room is longer than any that is asked for */
+        name = sp_span(scan->name, scan->name_len);
+    }
+    if (!quote)
+        return end;
+    scan->value_place = (uint8_t)sp_place_of_member((enum sp_place)scan->place[scan->depth - 1], name);
+    return name_ends(scan, quote + 1, end);
+}
+
+/* What stands between the values of containers that have a place. Takes one byte, or a value. */
+static const char *punctuation(struct sp_usage_scan *scan, const char *at, const char *end) {
+    enum state state = (enum state)scan->state;
+    if ((at = past_space(at, end)) == end)
+        return at;
+    scan->state = BROKEN;
+    switch (state) {
+    case BEGIN:
+        if (*at == '{')
+            enter(scan, SP_PLACE_ROOT, false);
+        break;
+    case FIRST_ELEMENT:
+        if (*at == ']') {
+            scan->choices_are_empty |= scan->place[scan->depth - 1] == SP_PLACE_CHOICES;
+            leave(scan, ']');
+            return at + 1;
+        }
+        return value_begins(scan, at, end);
+    case VALUE:
+        return value_begins(scan, at, end);
+    case FIRST_NAME:
+    case NEXT_NAME:
+        if (*at == '}' && state == FIRST_NAME)
+            leave(scan, '}');
+        else if (*at == '"')
+            name_begins(scan);
+        break;
+    case COLON:
+        if (*at == ':')
+            scan->state = VALUE;
+        break;
+    case AFTER_VALUE:
+        if (*at == '}' || *at == ']') {
+            leave(scan, *at);
+        } else if (*at == ',') {
+            scan->state = in_list(scan) ? VALUE : NEXT_NAME;
+            scan->value_place = scan->place[scan->depth - 1]; /* of a list's next element; a member's name says its own */
+        }
+        break;
+    default:
+        break;
+    }
+    return at + 1;
+}
+
+static const char *white_space(struct sp_usage_scan *scan, const char *at, const char *end) {
+    at = past_space(at, end);
+    if (at < end)
+        scan->state = FOLLOWED;
+    return at;
+}
+
 void sp_usage_scan_begin(struct sp_usage_scan *scan) {
     for (size_t i = 0; i < SP_SAID_PLACES; i++)
         scan->said[i].has = 0;
     scan->usage_is_object = scan->choices_are_empty = false;
-    scan->state = VALUE;
-    scan->value_place = SP_PLACE_ROOT;
+    scan->state = BEGIN;
     scan->depth = 0;
+    scan->lists = 0;
     scan->saying = SP_SAID_AT_ROOT;
 }
 
@@ -328,7 +351,7 @@ void sp_usage_scan_feed(struct sp_usage_scan *scan, struct sp_span piece) {
         case BROKEN:
             return;
         default: /* between values */
-            at = punctuation(scan, at);
+            at = punctuation(scan, at, end);
         }
     }
 }

@@ -9,8 +9,8 @@
 
 /* Numbers said in one `usage`, or so far in a stream. */
 struct sp_said {
-    uint64_t number[SP_SAID_COUNT];
-    uint8_t has; /* bits: enum sp_said_number */
+    uint32_t number[SP_SAID_COUNT]; /* at most SP_USAGE_TOKENS_MAX */
+    uint8_t has;                    /* bits: enum sp_said_number */
 };
 
 enum { SP_SAID_AT_ROOT, SP_SAID_IN_MESSAGE, SP_SAID_IN_RESPONSE, SP_SAID_PLACES };
@@ -23,7 +23,7 @@ struct sp_usage_scan {
     uint8_t state;
     uint8_t depth; /* containers entered that have a place */
     uint8_t place[SP_PLACE_DEPTH_MAX];
-    uint8_t lists;       /* bit: that one is a list */
+    uint8_t lists;       /* bits: which of them are lists; the innermost is the lowest */
     uint8_t value_place; /* of the value that comes, or is being read */
     uint8_t saying;      /* which of said[] */
     bool escaped;        /* inside a string: the next byte */

@@ -59,7 +59,7 @@ static char *put(char *at, struct sp_span text) {
 
 static bool is_path(struct sp_span text) {
     for (size_t i = 0; i < text.len; i++)
-        if (!sp_char_is(text.at[i], SP_CHAR_PATH) && text.at[i] != '/' && text.at[i] != '%')
+        if (!sp_char_is(text.at[i], SP_CHAR_PATHS))
             return false;
     return true;
 }
@@ -114,7 +114,8 @@ int sp_http_write_status_line(struct sp_buffer *out, unsigned status) {
 static inline bool any_word(struct sp_span text, uint64_t (*breaks)(uint64_t word)) {
     uint64_t word = SP_CHAR_EACH('a'), found = 0;
     if (text.len < sizeof word) {
-        memcpy(&word, text.at, text.len);
+        for (size_t i = 0; i < text.len; i++)
+            word = word << 8 | (uint8_t)text.at[i];
         return breaks(word) != 0;
     }
     for (size_t i = 0; i + sizeof word < text.len; i += sizeof word)
@@ -127,9 +128,8 @@ static inline uint64_t past(uint64_t low, unsigned bound) { return low + SP_CHAR
 
 /* Controls but HTAB. */
 static inline uint64_t breaks_value(uint64_t word) {
-    uint64_t low = word & SP_CHAR_EACH(0x7f);
-    uint64_t tab = ~past(low ^ SP_CHAR_EACH('\t'), 0), control = ~past(low, 0x1f) & ~tab;
-    return (control | past(low, 0x7e)) & ~word & SP_CHAR_EACH(0x80);
+    uint64_t tab = ~past((word ^ SP_CHAR_EACH('\t')) & SP_CHAR_EACH(0x7f), 0);
+    return sp_char_word_controls(word) & ~tab;
 }
 
 /* Controls, space, colon, and what is beyond ASCII. Names are checked to be tokens where they come from: the parser, the configuration. */
@@ -138,8 +138,29 @@ static inline uint64_t breaks_name(uint64_t word) {
     return (~past(low, 0x20) | past(low, 0x7e) | ~past(low ^ SP_CHAR_EACH(':'), 0) | word) & SP_CHAR_EACH(0x80);
 }
 
+#ifdef __SSE2__
+static inline unsigned block_breaks_value(const char *at) {
+    __m128i block = sp_char_block(at);
+    return sp_char_block_controls(block) & ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(block, _mm_set1_epi8('\t')));
+}
+#endif
+
+static inline bool value_breaks(struct sp_span value) {
+    if (value.len == 0)
+        return false;
+#ifdef __SSE2__
+    if (value.len >= 16) {
+        unsigned found = 0;
+        for (size_t i = 0; i + 16 < value.len; i += 16)
+            found |= block_breaks_value(value.at + i);
+        return (found | block_breaks_value(value.at + value.len - 16)) != 0;
+    }
+#endif
+    return any_word(value, breaks_value);
+}
+
 int sp_http_write_field(struct sp_buffer *out, struct sp_span name, struct sp_span value) {
-    if (name.len == 0 || any_word(name, breaks_name) || (value.len && any_word(value, breaks_value)))
+    if (name.len == 0 || any_word(name, breaks_name) || value_breaks(value))
         return -EINVAL;
     int error = sp_buffer_reserve(out, name.len + value.len + sizeof(": \r\n"));
     if (error)
@@ -151,14 +172,33 @@ int sp_http_write_field(struct sp_buffer *out, struct sp_span name, struct sp_sp
     return 0;
 }
 
-int sp_http_write_number(struct sp_buffer *out, struct sp_span name, uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    return sp_http_write_field(out, name, sp_span(digits + at, sizeof digits - at));
+int sp_http_write_parsed(struct sp_buffer *out, const struct sp_http_field *field) {
+    if (!field->plain)
+        return sp_http_write_field(out, field->name, field->value);
+    return sp_buffer_append(out, field->name.at, field->name.len + field->value.len + sizeof(": \r\n") - 1);
+}
+
+int sp_http_write_named(struct sp_buffer *out, struct sp_http_name name, struct sp_span value) {
+    if (value_breaks(value))
+        return -EINVAL;
+    int error = sp_buffer_reserve(out, name.line_start.len + value.len + sizeof("\r\n"));
+    if (error)
+        return error;
+    char *at = sp_buffer_tail(out), *begin = at;
+    at = PUT_LITERAL(put(put(at, name.line_start), value), "\r\n");
+    sp_buffer_added(out, (size_t)(at - begin));
+    return 0;
+}
+
+int sp_http_write_number(struct sp_buffer *out, struct sp_http_name name, uint64_t number) {
+    int error = sp_buffer_reserve(out, name.line_start.len + SP_DECIMAL_MAX + sizeof("\r\n"));
+    if (error)
+        return error;
+    char *at = sp_buffer_tail(out), *begin = at;
+    at = put(at, name.line_start);
+    at = PUT_LITERAL(at + sp_decimal(number, at), "\r\n");
+    sp_buffer_added(out, (size_t)(at - begin));
+    return 0;
 }
 
 int sp_http_write_host(struct sp_buffer *out, struct sp_span host, uint16_t port) {
@@ -169,14 +209,14 @@ int sp_http_write_host(struct sp_buffer *out, struct sp_span host, uint16_t port
     size_t len = host.len;
     if (port)
         len += (size_t)snprintf(text + len, sizeof text - len, ":%u", (unsigned)port);
-    return sp_http_write_field(out, SP_SPAN("host"), sp_span(text, len));
+    return sp_http_write_named(out, SP_HTTP_NAME("host"), sp_span(text, len));
 }
 
 int sp_http_write_framing(struct sp_buffer *out, enum sp_http_framing framing, uint64_t content_length) {
     if (framing == SP_FRAMING_LENGTH)
-        return sp_http_write_number(out, SP_SPAN("content-length"), content_length);
+        return sp_http_write_number(out, SP_HTTP_NAME("content-length"), content_length);
     if (framing == SP_FRAMING_CHUNKED)
-        return sp_http_write_field(out, SP_SPAN("transfer-encoding"), SP_SPAN("chunked"));
+        return sp_buffer_append_span(out, SP_SPAN("transfer-encoding: chunked\r\n"));
     return 0;
 }
 

@@ -42,8 +42,8 @@ static bool swap(uint64_t *word, uint64_t from, uint64_t to) {
 }
 /* NOLINTEND(readability-non-const-parameter) */
 
-static uint64_t *state_word(struct sp_holding *holding) {
-    char *first = (char *)(holding - holding->index);
+static uint64_t *state_word(const struct sp_holding *holding) {
+    char *first = (char *)(uintptr_t)(holding - holding->index);
     return &((struct region *)(void *)(first - offsetof(struct region, record)))->state[holding->index];
 }
 
@@ -75,8 +75,10 @@ struct sp_holding *sp_holding_begin(struct sp_holdings *holdings) {
     return holding;
 }
 
+size_t sp_holding_counted(const struct sp_holding *holding) { return count_of(load(state_word(holding))); }
+
 bool sp_holding_note(struct sp_holding *holding, const struct sp_holding_item *items, size_t n) {
-    size_t counted = count_of(load(state_word(holding)));
+    size_t counted = sp_holding_counted(holding);
     if (n > SP_HOLDING_ITEMS_MAX - counted)
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -87,6 +89,11 @@ bool sp_holding_note(struct sp_holding *holding, const struct sp_holding_item *i
         memcpy(to->key, items[i].key, items[i].key_len);
     }
     return true;
+}
+
+struct sp_span sp_holding_key(const struct sp_holding *holding, size_t item) {
+    const struct sp_holding_item *noted = &holding->item[sp_min(item, (size_t)SP_HOLDING_ITEMS_MAX - 1)];
+    return sp_span(noted->key, sp_min(noted->key_len, (uint8_t)SP_HOLDING_KEY_MAX));
 }
 
 bool sp_holding_count(struct sp_holding *holding, size_t n, uint64_t tokens) {

@@ -39,6 +39,9 @@ void sp_holdings_open(struct sp_holdings_segment *segment, unsigned worker_slot,
 struct sp_holding *sp_holding_begin(struct sp_holdings *holdings);
 /* Writes items behind those that count, in place of what was noted there before and never counted. false: they do not fit. */
 bool sp_holding_note(struct sp_holding *holding, const struct sp_holding_item *items, size_t n);
+size_t sp_holding_counted(const struct sp_holding *holding); /* the items that count: what is noted next comes behind them */
+/* The key of an item, also after the end, until the next sp_holding_begin(). */
+struct sp_span sp_holding_key(const struct sp_holding *holding, size_t item);
 /* So many more of the items noted count, all at one instant, and of each that is of tokens `tokens` are reserved. false: somebody has taken
  * the record over and settles what counted before. */
 bool sp_holding_count(struct sp_holding *holding, size_t n, uint64_t tokens);

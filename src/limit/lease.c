@@ -146,34 +146,28 @@ static void describe(const struct lease_window *window, const struct sp_rate *ra
 
 /* ---- Takes ---- */
 
-static bool take_from(struct sp_leases *leases, struct lease_seen *grant, uint64_t cost) {
-    if (!lease_change_grant(grant, lease_amount(grant->was) - cost))
-        return false;
-    return lease_units(leases->clock_us()) < lease_until(grant->was); /* else it died on the way: nobody gets it */
-}
-
 /* true: taken, and ret->expiry_us says from which. */
-static bool take_alive(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, struct lease_window *window,
+static bool take_alive(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, uint64_t now_us, struct lease_window *window,
                        struct sp_lease_answer *ret) {
     for (;;) {
         unsigned i = 0;
-        lease_look(leases, name, leases->clock_us(), window);
+        lease_look(leases, name, now_us, window);
         while (i < window->n_grants && lease_amount(window->grant[i].was) < cost)
             i++;
         if (i == window->n_grants)
             return false;
-        if (take_from(leases, &window->grant[i], cost)) {
+        if (lease_change_grant(&window->grant[i], lease_amount(window->grant[i].was) - cost)) {
             ret->expiry_us = lease_until(window->grant[i].was) * LEASE_US_PER_UNIT;
             return true;
         }
     }
 }
 
-void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
-                   struct sp_lease_answer *ret) {
+void sp_lease_take_at(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
+                      uint64_t now_us, struct sp_lease_answer *ret) {
     struct lease_window window __attribute__((uninitialized));
     *ret = (struct sp_lease_answer){.verdict = SP_LEASE_NONE};
-    if (take_alive(leases, name, cost, &window, ret)) {
+    if (take_alive(leases, name, cost, now_us, &window, ret)) {
         ret->verdict = SP_LEASE_GIVEN;
         ret->bucket.admitted = true;
         describe(&window, rate, burst, ret);
@@ -188,6 +182,16 @@ void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const st
         return;
     }
     ret->wish = wish_for(&window, rate, cost);
+}
+
+void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
+                   struct sp_lease_answer *ret) {
+    for (uint64_t wish = 0;; wish = ret->wish) { /* as long as what is given dies on the way */
+        sp_lease_take_at(leases, name, rate, burst, cost, leases->clock_us(), ret);
+        ret->wish = sp_max(ret->wish, wish);
+        if (ret->verdict != SP_LEASE_GIVEN || leases->clock_us() < ret->expiry_us)
+            return;
+    }
 }
 
 void sp_lease_give_back(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, uint64_t expiry_us) {

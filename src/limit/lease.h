@@ -39,6 +39,9 @@ struct sp_lease_name sp_lease_name(unsigned limit_slot, enum sp_limit_kind kind,
 /* May this policy be leased at all? burst ≥ 2 · rate · T, and at least one token per T. */
 bool sp_lease_possible(const struct sp_rate *rate, uint64_t burst);
 
+/* What is leased under this name will be asked for in a moment: where it lives is fetched, so that several are fetched at once. */
+void sp_lease_expect(const struct sp_leases *leases, struct sp_lease_name name);
+
 enum sp_lease_verdict {
     SP_LEASE_GIVEN,   /* taken */
     SP_LEASE_NONE,    /* not enough here: ask Redis */
@@ -56,6 +59,10 @@ struct sp_lease_answer {
  * than rate · T rounded up; no wish for a cost that is. A subject that asks less than four times in SP_LEASE_MS gets none either. */
 void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
                    struct sp_lease_answer *ret);
+/* The same for who takes several at once: now_us is a reading of the clock from before, and no clock is read here. What is GIVEN is still
+ * to be given out: once all are taken, the clock is read, and what has expired by then nobody gets. */
+void sp_lease_take_at(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
+                      uint64_t now_us, struct sp_lease_answer *ret);
 /* Back into the grant it came from, if that is still alive: never into a later one. */
 void sp_lease_give_back(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, uint64_t expiry_us);
 /* Redis granted `tokens` of `wish` to a request sent at `sent_us`, and has `remaining` left. Drops what is too late. */

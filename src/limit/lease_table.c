@@ -15,6 +15,23 @@ static struct sp_cell *cell_at(const struct lease_window *window, uint64_t i) {
     return &window->segment->cells[(window->first + i) & (LEASE_CELLS - 1)];
 }
 
+/* Which cells may be the name's, and what they say then. */
+static void open_window(const struct sp_leases *leases, struct sp_lease_name name, struct lease_window *ret) {
+    uint64_t row = name.key & (LEASE_ROWS - 1);
+    uint64_t epoch = __atomic_load_n(&leases->segment->epoch[row], __ATOMIC_SEQ_CST);
+    uint64_t mixed = name.key ^ (epoch * UINT64_C(0x9e3779b97f4a7c15)) << LEASE_ROW_BITS;
+    ret->segment = leases->segment;
+    ret->name = mixed & LEASE_NAME_MASK;
+    ret->first = (mixed >> LEASE_ROW_BITS & (LEASE_CELLS / LEASE_LINE - 1)) * LEASE_LINE;
+}
+
+void sp_lease_expect(const struct sp_leases *leases, struct sp_lease_name name) {
+    struct lease_window window __attribute__((uninitialized)); /* set as far as its cells are found by */
+    open_window(leases, name, &window);
+    for (uint64_t i = 0; i < LEASE_WINDOW; i += LEASE_LINE)
+        __builtin_prefetch(cell_at(&window, i), 1);
+}
+
 /* The smallest gives way to what is larger: what is left of grants, too little for any cost, must not hide those that have enough. */
 static bool make_way(struct lease_window *window, uint64_t amount) {
     unsigned least = 0;
@@ -43,12 +60,7 @@ static void add_in_order(struct lease_window *window, struct sp_cell *cell, stru
 
 /* Key and word are read one after the other: where they are not of one moment, the swap that starts from them fails. */
 void lease_look(const struct sp_leases *leases, struct sp_lease_name name, uint64_t now_us, struct lease_window *ret) {
-    uint64_t row = name.key & (LEASE_ROWS - 1);
-    uint64_t epoch = __atomic_load_n(&leases->segment->epoch[row], __ATOMIC_SEQ_CST);
-    uint64_t mixed = name.key ^ (epoch * UINT64_C(0x9e3779b97f4a7c15)) << LEASE_ROW_BITS;
-    ret->segment = leases->segment;
-    ret->name = mixed & LEASE_NAME_MASK;
-    ret->first = (mixed >> LEASE_ROW_BITS & (LEASE_CELLS / 4 - 1)) * 4; /* whole cache lines */
+    open_window(leases, name, ret);
     ret->now = lease_units(now_us);
     ret->n_grants = 0;
     for (size_t sort = 0; sort < LEASE_SORTS; sort++)

@@ -15,6 +15,7 @@
 
 #define LEASE_CELLS      (UINT64_C(1) << 18)
 #define LEASE_WINDOW     16
+#define LEASE_LINE       4   /* cells in a cache line: windows are whole ones */
 #define LEASE_GRANTS_MAX 4   /* of one name that are looked at: those in use and the next few */
 #define LEASE_ROWS       128 /* by kind and limit */
 #define LEASE_ROW_BITS   7

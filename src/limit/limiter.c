@@ -49,14 +49,18 @@ static struct sp_deciding *begin(struct sp_limiter *limiter, struct sp_limit_req
                 deciding->open[kind] |= 1u << i;
         }
     }
-    for (uint32_t rest = deciding->open[SP_LIMIT_REQUESTS] | deciding->open[SP_LIMIT_TOKENS]; rest; rest &= rest - 1) {
-        unsigned i = (unsigned)__builtin_ctz(rest);
-        deciding->hash[i] = sp_subject_hash(&limiter->hash_key, request->limits[i]->by, &request->facts);
-    }
+    for (size_t i = 0; i < request->n_limits; i++)
+        request->whose[i] = sp_subject_hash(&limiter->hash_key, request->limits[i]->by, &request->facts);
+    /* Where buckets live is memory that was not touched for long when there are many callers: it comes while places are asked for. */
+    if (with_redis(limiter))
+        sp_deciding_expect_leases(deciding);
+    else
+        sp_limiter_expect(limiter, request, deciding->open, SP_SPACE_LOCAL);
     deciding->degraded = deciding->place_pending = false;
     deciding->next_place = 0;
     deciding->place_refused = deciding->place_shadowed = NULL;
-    deciding->due_us = with_redis(limiter) ? sp_clock_us() + limiter->config->redis->deadline_ms * 1000 : 0;
+    deciding->now_us = with_redis(limiter) ? sp_clock_us() : 0;
+    deciding->due_us = with_redis(limiter) ? deciding->now_us + limiter->config->redis->deadline_ms * 1000 : 0;
     return deciding;
 }
 
@@ -120,6 +124,7 @@ enum sp_limit_progress sp_limiter_admit(struct sp_limiter *limiter, struct sp_li
     request->places = 0;
     request->tokens_held = 0;
     memset(request->from, SP_FROM_NOWHERE, sizeof request->from);
+    memset(request->noted, 0, sizeof request->noted);
     if (!asks_anything(request)) {
         request->decision = (struct sp_limit_decision){.admitted = true};
         return SP_LIMIT_DECIDED;

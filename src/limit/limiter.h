@@ -41,8 +41,7 @@ enum sp_limit_from { SP_FROM_NOWHERE, SP_FROM_LOCAL, SP_FROM_SHARE, SP_FROM_REDI
 struct sp_deciding {
     struct sp_limiter *limiter;
     struct sp_limit_request *request;
-    uint64_t due_us;
-    uint64_t hash[SP_REQUEST_LIMITS_MAX]; /* of limits with a bucket that is asked */
+    uint64_t due_us, now_us; /* with Redis: the latest instant for its answer; the clock, since nothing was waited for */
     /* Buckets, by kind: */
     uint32_t open[SP_LIMIT_BUCKETS];   /* not answered yet */
     uint32_t leased[SP_LIMIT_BUCKETS]; /* taken from a lease */
@@ -68,6 +67,10 @@ _Static_assert(SP_REQUEST_LIMITS_MAX <= 32, "a bit per limit");
 static inline uint64_t sp_cost_of(const struct sp_limit_request *request, size_t kind) {
     return kind == SP_LIMIT_TOKENS ? request->tokens : request->cost;
 }
+/* The name that a place of limits[i] is taken under. */
+static inline uint64_t sp_place_name(const struct sp_limiter *limiter, const struct sp_limit_request *request, size_t i) {
+    return sp_slots_name_of(limiter->slots, request->limits[i], request->whose[i]);
+}
 static inline bool sp_deciding_refused(const struct sp_deciding *deciding) {
     for (size_t kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
         for (size_t i = 0; i < deciding->request->n_limits; i++)
@@ -84,12 +87,17 @@ bool sp_deciding_places(struct sp_deciding *deciding);
 
 /* limiter_local.c: answers every open bucket in this space, at once. All or nothing, what was taken elsewhere left aside. */
 void sp_deciding_here(struct sp_deciding *deciding, enum sp_local_space space);
+/* Bit i of buckets[kind]: the bucket of limits[i] will be asked about in a moment. */
+void sp_limiter_expect(struct sp_limiter *limiter, const struct sp_limit_request *request, const uint32_t buckets[SP_LIMIT_BUCKETS],
+                       enum sp_local_space space);
 void sp_limiter_publish(struct sp_limiter *limiter, const struct sp_config *config);
 /* What Redis just said is where this gateway's share begins, should Redis be away next. */
 void sp_limiter_remember(struct sp_limiter *limiter, const struct sp_limit_config *limit, enum sp_limit_kind kind, uint64_t hash,
-                         const struct sp_bucket_answer *told);
+                         uint64_t now_us, const struct sp_bucket_answer *told);
 
-/* limiter_remote.c. true: every bucket is answered; false: Redis is asked, sp_deciding_resume() will be called. */
+/* limiter_remote.c */
+void sp_deciding_expect_leases(const struct sp_deciding *deciding);
+/* true: every bucket is answered; false: Redis is asked, sp_deciding_resume() will be called. */
 bool sp_deciding_with_redis(struct sp_deciding *deciding);
 void sp_limiter_forget_leases(struct sp_limiter *limiter, const struct sp_config *old, const struct sp_config *config);
 void sp_limiter_init_refills(struct sp_limiter *limiter);

@@ -45,13 +45,22 @@ static void publish_late(const struct session *session, size_t i) {
     publish(limiter, session->space, session->deciding->request->limits[i], 0, limiter->config);
 }
 
+void sp_limiter_expect(struct sp_limiter *limiter, const struct sp_limit_request *request, const uint32_t buckets[SP_LIMIT_BUCKETS],
+                       enum sp_local_space space) {
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = buckets[kind]; rest; rest &= rest - 1) {
+            unsigned i = (unsigned)__builtin_ctz(rest);
+            sp_local_expect(&limiter->local, sp_local_name(space, kind, request->limits[i]->slot, request->whose[i]));
+        }
+}
+
 /* The share has the same time to full as the whole: rate and burst are both divided. What it gave while Redis was away Redis does not know:
  * of requests it is not given again when Redis is away the next time, so that outages that follow each other quickly admit no more than one
  * long one. Of tokens refunds raise the level, which only Redis knows in full. */
 void sp_limiter_remember(struct sp_limiter *limiter, const struct sp_limit_config *limit, enum sp_limit_kind kind, uint64_t hash,
-                         const struct sp_bucket_answer *told) {
+                         uint64_t now_us, const struct sp_bucket_answer *told) {
     if (limit->on_outage == SP_OUTAGE_SHARE)
-        sp_local_remember(&limiter->local, sp_local_name(SP_SPACE_SHARE, kind, limit->slot, hash), sp_clock_us(), told->reset_us,
+        sp_local_remember(&limiter->local, sp_local_name(SP_SPACE_SHARE, kind, limit->slot, hash), now_us, told->reset_us,
                           kind == SP_LIMIT_TOKENS);
 }
 
@@ -59,7 +68,7 @@ void sp_limiter_remember(struct sp_limiter *limiter, const struct sp_limit_confi
 
 static struct sp_local_bucket bucket_of(const struct session *session, unsigned kind, size_t i) {
     const struct sp_deciding *deciding = session->deciding;
-    return sp_local_name(session->space, kind, deciding->request->limits[i]->slot, deciding->hash[i]);
+    return sp_local_name(session->space, kind, deciding->request->limits[i]->slot, deciding->request->whose[i]);
 }
 
 static void peek(struct session *session, unsigned kind, size_t i) {
@@ -96,6 +105,16 @@ static void look_at_all(struct session *session) {
             peek(session, kind, (size_t)__builtin_ctz(rest));
 }
 
+static bool all_fit(const struct session *session) {
+    const struct sp_deciding *deciding = session->deciding;
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = session->in_table[kind]; rest; rest &= rest - 1)
+            if (!sp_local_fits(&deciding->limiter->local, bucket_of(session, kind, (size_t)__builtin_ctz(rest)), session->now_us,
+                               sp_cost_of(deciding->request, kind)))
+                return false;
+    return true;
+}
+
 /* false: one refused. */
 static bool take_all(struct session *session) {
     struct sp_deciding *deciding = session->deciding;
@@ -128,7 +147,7 @@ static void ask_table(struct session *session) {
     struct sp_deciding *deciding = session->deciding;
     for (;;) {
         session->now_us = sp_clock_us();
-        if (!only_one(session) || deciding->request->peek)
+        if (deciding->request->peek || (!only_one(session) && !all_fit(session)))
             look_at_all(session);
         if (deciding->request->peek || sp_deciding_refused(deciding))
             return;

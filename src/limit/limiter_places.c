@@ -29,6 +29,7 @@ static void take_without(struct sp_deciding *deciding) {
 static void place_answered(struct sp_place_ask *ask, bool told, bool taken) {
     struct sp_deciding *deciding = SP_CONTAINER(ask, struct sp_deciding, place);
     deciding->place_pending = false;
+    deciding->now_us = sp_clock_us();
     if (!told)
         take_without(deciding);
     else if (taken)
@@ -70,8 +71,11 @@ bool sp_deciding_places(struct sp_deciding *deciding) {
         const struct sp_limit_config *limit = request->limits[deciding->next_place];
         if (limit->concurrency == 0)
             continue;
-        deciding->place =
-            (struct sp_place_ask){.limit = limit, .facts = &request->facts, .due_us = deciding->due_us, .answered = place_answered};
+        deciding->place = (struct sp_place_ask){.limit = limit,
+                                                .facts = &request->facts,
+                                                .name = sp_place_name(deciding->limiter, request, deciding->next_place),
+                                                .due_us = deciding->due_us,
+                                                .answered = place_answered};
         sp_deciding_note_place(deciding);
         if (!take_next(deciding))
             return false;

@@ -42,8 +42,9 @@ static void refill_free(struct refill *refill) {
 
 static void refill_answered(struct sp_redis_ask *ask, bool told) {
     struct refill *refill = SP_CONTAINER(ask, struct refill, ask);
+    uint64_t now_us = sp_clock_us();
     for (size_t i = 0; i < ask->n && told; i++) {
-        sp_limiter_remember(refill->limiter, ask->part[i].limit, ask->part[i].kind, refill->hash[i], &ask->part[i].answer.bucket);
+        sp_limiter_remember(refill->limiter, ask->part[i].limit, ask->part[i].kind, refill->hash[i], now_us, &ask->part[i].answer.bucket);
         told_lease(refill->limiter, &ask->part[i], refill->hash[i], ask->sent_us, true);
     }
     refill_free(refill);
@@ -62,13 +63,14 @@ static void send_wishes(struct sp_deciding *deciding) {
     refill->ask.n = 0;
     refill->ask.facts = &deciding->request->facts;
     refill->ask.peek = false;
+    refill->ask.now_us = deciding->now_us;
     refill->ask.due_us = 0;
     refill->ask.answered = refill_answered;
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
         for (size_t i = 0; i < deciding->request->n_limits; i++) {
             if (deciding->wish[kind][i] == 0)
                 continue;
-            refill->hash[refill->ask.n] = deciding->hash[i];
+            refill->hash[refill->ask.n] = deciding->request->whose[i];
             refill->ask.part[refill->ask.n++] =
                 (struct sp_redis_part){.limit = deciding->request->limits[i], .kind = kind, .lease = deciding->wish[kind][i]};
         }
@@ -89,11 +91,21 @@ void sp_limiter_drop_refills(struct sp_limiter *limiter) {
 
 /* ---- Leases ---- */
 
+void sp_deciding_expect_leases(const struct sp_deciding *deciding) {
+    for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
+        for (uint32_t rest = deciding->open[kind]; rest; rest &= rest - 1) {
+            size_t i = (size_t)__builtin_ctz(rest);
+            const struct sp_limit_config *limit = deciding->request->limits[i];
+            if (may_be_leased(deciding->limiter, limit, kind))
+                sp_lease_expect(&deciding->limiter->leases, lease_of(limit, kind, deciding->request->whose[i]));
+        }
+}
+
 /* A look: what is held ahead would be given; else Redis is asked. */
 static void look_at_lease(struct sp_deciding *deciding, unsigned kind, size_t i) {
     const struct sp_limit_config *limit = deciding->request->limits[i];
     uint64_t tokens, refused_us, burst = sp_limit_burst(limit, kind);
-    sp_lease_peek(&deciding->limiter->leases, lease_of(limit, kind, deciding->hash[i]), &tokens, &refused_us);
+    sp_lease_peek(&deciding->limiter->leases, lease_of(limit, kind, deciding->request->whose[i]), &tokens, &refused_us);
     if (tokens < sp_cost_of(deciding->request, kind))
         return;
     deciding->answers[kind][i] =
@@ -101,12 +113,12 @@ static void look_at_lease(struct sp_deciding *deciding, unsigned kind, size_t i)
     deciding->open[kind] &= ~(1u << i);
 }
 
-/* true: there is a wish to be sent for what is answered here. */
+/* true: there is a wish to be sent for what is answered here. What is given is given out once lost_leases() has seen it alive. */
 static bool use_lease(struct sp_deciding *deciding, unsigned kind, size_t i) {
     const struct sp_limit_config *limit = deciding->request->limits[i];
     struct sp_lease_answer answer;
-    sp_lease_take(&deciding->limiter->leases, lease_of(limit, kind, deciding->hash[i]), sp_limit_rate(limit, kind),
-                  sp_limit_burst(limit, kind), sp_cost_of(deciding->request, kind), &answer);
+    sp_lease_take_at(&deciding->limiter->leases, lease_of(limit, kind, deciding->request->whose[i]), sp_limit_rate(limit, kind),
+                     sp_limit_burst(limit, kind), sp_cost_of(deciding->request, kind), deciding->now_us, &answer);
     deciding->wish[kind][i] = answer.wish;
     if (answer.verdict == SP_LEASE_NONE)
         return false;
@@ -141,14 +153,14 @@ static void use_leases(struct sp_deciding *deciding) {
         send_wishes(deciding);
 }
 
-/* What was leased may have died while Redis was asked about the rest. true: something did, and is open again. */
+/* What was leased may have died by now (deciding->now_us, read after it was taken), the more so where Redis was asked about the rest.
+ * true: something did, which nobody gets, and is open again. */
 static bool lost_leases(struct sp_deciding *deciding) {
-    uint64_t now_us = sp_clock_us();
     bool lost = false;
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
         for (uint32_t rest = deciding->leased[kind]; rest; rest &= rest - 1) {
             unsigned i = (unsigned)__builtin_ctz(rest);
-            if (now_us < deciding->expiry_us[kind][i])
+            if (deciding->now_us < deciding->expiry_us[kind][i])
                 continue;
             deciding->leased[kind] &= ~(1u << i);
             deciding->open[kind] |= 1u << i;
@@ -165,7 +177,7 @@ static void hear_part(struct sp_deciding *deciding, const struct sp_redis_part *
     struct sp_limit_answer *answer = &deciding->answers[part->kind][i];
     *answer = part->answer;
     answer->asked = true;
-    sp_limiter_remember(limiter, part->limit, part->kind, deciding->hash[i], &answer->bucket);
+    sp_limiter_remember(limiter, part->limit, part->kind, deciding->request->whose[i], deciding->now_us, &answer->bucket);
     if (deciding->request->peek)
         return;
     if (admitted && answer->bucket.admitted) {
@@ -173,10 +185,10 @@ static void hear_part(struct sp_deciding *deciding, const struct sp_redis_part *
         deciding->asked_us[part->kind][i] = part->taken_us;
     }
     if (admitted || answer->bucket.admitted) {
-        told_lease(limiter, part, deciding->hash[i], deciding->ask.sent_us, admitted);
+        told_lease(limiter, part, deciding->request->whose[i], deciding->ask.sent_us, admitted);
     } else if (!answer->bucket.admitted && !answer->bucket.never && may_be_leased(limiter, part->limit, part->kind)) {
         answer->bucket.retry_us =
-            sp_lease_refuse(&limiter->leases, lease_of(part->limit, part->kind, deciding->hash[i]), part->cost, answer->bucket.retry_us);
+            sp_lease_refuse(&limiter->leases, lease_of(part->limit, part->kind, deciding->request->whose[i]), part->cost, answer->bucket.retry_us);
         answer->bucket.reset_us = sp_max(answer->bucket.reset_us, answer->bucket.retry_us);
     }
 }
@@ -185,6 +197,7 @@ static void hear_part(struct sp_deciding *deciding, const struct sp_redis_part *
 static void hear(struct sp_deciding *deciding) {
     const struct sp_redis_part *part = deciding->ask.part;
     bool admitted = true;
+    sp_limiter_expect(deciding->limiter, deciding->request, deciding->open, SP_SPACE_SHARE);
     for (size_t n = 0; n < deciding->ask.n; n++)
         admitted = admitted && (part[n].answer.bucket.admitted || part[n].limit->shadow);
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {
@@ -197,6 +210,7 @@ static void hear(struct sp_deciding *deciding) {
 static void answered(struct sp_redis_ask *ask, bool told) {
     struct sp_deciding *deciding = SP_CONTAINER(ask, struct sp_deciding, ask);
     ask->n = told ? ask->n : 0;
+    deciding->now_us = sp_clock_us();
     if (told)
         hear(deciding);
     else
@@ -211,6 +225,7 @@ static bool send_question(struct sp_deciding *deciding) {
     ask->n = 0;
     ask->facts = &deciding->request->facts;
     ask->peek = deciding->request->peek;
+    ask->now_us = deciding->now_us;
     ask->due_us = deciding->due_us;
     ask->answered = answered;
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
@@ -224,16 +239,29 @@ static bool send_question(struct sp_deciding *deciding) {
     return sp_redis_store_ask(deciding->limiter->redis, ask) == 0;
 }
 
+static bool is_open(const struct sp_deciding *deciding) { return deciding->open[SP_LIMIT_REQUESTS] || deciding->open[SP_LIMIT_TOKENS]; }
+
+/* false: leases do not answer everything. */
+static bool by_leases(struct sp_deciding *deciding) {
+    do {
+        use_leases(deciding);
+        if (sp_deciding_refused(deciding))
+            return true;
+        if (is_open(deciding))
+            return false;
+        deciding->now_us = sp_clock_us();
+    } while (lost_leases(deciding));
+    return true;
+}
+
 bool sp_deciding_with_redis(struct sp_deciding *deciding) {
-    bool open = deciding->open[SP_LIMIT_REQUESTS] || deciding->open[SP_LIMIT_TOKENS];
-    if (!open)
+    if (!is_open(deciding))
         return true; /* an answer came, and nothing was lost while it did */
-    use_leases(deciding);
-    if (sp_deciding_refused(deciding) || !(deciding->open[SP_LIMIT_REQUESTS] || deciding->open[SP_LIMIT_TOKENS])) {
+    if (by_leases(deciding)) {
         deciding->limiter->leased++;
         return true;
     }
-    if (sp_clock_us() < deciding->due_us && send_question(deciding)) {
+    if (deciding->now_us < deciding->due_us && send_question(deciding)) {
         deciding->limiter->strict++;
         return false;
     }

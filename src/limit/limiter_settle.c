@@ -6,10 +6,6 @@
 
 /* ---- What was taken goes back ---- */
 
-static uint64_t place_name(const struct sp_limiter *limiter, const struct sp_limit_request *request, size_t i) {
-    return sp_slots_name(limiter->slots, request->limits[i], &request->facts);
-}
-
 /* false: somebody has settled for us. */
 static bool end_holding(struct sp_limiter *limiter, struct sp_limit_request *request) {
     struct sp_holding *holding = sp_take(request->holding);
@@ -19,10 +15,10 @@ static bool end_holding(struct sp_limiter *limiter, struct sp_limit_request *req
 /* The record first: what is ours no more is not given back. Whoever is killed in between leaves places taken, so as little as possible is
  * in between. */
 static bool give_places(struct sp_limiter *limiter, struct sp_limit_request *request) {
-    uint64_t names[SP_REQUEST_LIMITS_MAX];
+    uint64_t names[SP_REQUEST_LIMITS_MAX] __attribute__((uninitialized));
     size_t n = 0;
     for (uint32_t rest = request->places; rest; rest &= rest - 1)
-        names[n++] = place_name(limiter, request, (size_t)__builtin_ctz(rest));
+        names[n++] = sp_place_name(limiter, request, (size_t)__builtin_ctz(rest));
     request->places = 0;
     if (!end_holding(limiter, request))
         return false;
@@ -39,7 +35,7 @@ static void undo_bucket(struct sp_deciding *deciding, unsigned kind, size_t i) {
     if (deciding->taken[kind] >> i & 1)
         sp_local_give_back(&limiter->local, &deciding->here[kind][i]);
     if (deciding->leased[kind] >> i & 1)
-        sp_lease_give_back(&limiter->leases, sp_lease_name(limit->slot, kind, deciding->hash[i]), cost, deciding->expiry_us[kind][i]);
+        sp_lease_give_back(&limiter->leases, sp_lease_name(limit->slot, kind, request->whose[i]), cost, deciding->expiry_us[kind][i]);
     if (deciding->asked[kind] >> i & 1)
         sp_redis_store_give_back(limiter->redis, limit, kind, &request->facts, cost, deciding->asked_us[kind][i]);
 }
@@ -63,7 +59,7 @@ void sp_deciding_note_place(struct sp_deciding *deciding) {
     struct sp_holding_item item __attribute__((uninitialized));
     item.what = SP_HELD_PLACE;
     item.key_len = 0;
-    item.name = place_name(limiter, request, deciding->next_place);
+    item.name = deciding->place.name;
     if (!request->holding)
         request->holding = sp_holding_begin(&limiter->holdings);
     deciding->place_noted = request->holding && sp_holding_note(request->holding, &item, 1);
@@ -81,7 +77,7 @@ void sp_deciding_count_place(struct sp_deciding *deciding) {
     deciding->request->places |= 1u << deciding->next_place;
 }
 
-static bool describe_tokens(const struct sp_limit_request *request, size_t i, uint64_t hash, struct sp_holding_item *item) {
+static bool describe_tokens(const struct sp_limit_request *request, size_t i, struct sp_holding_item *item) {
     const struct sp_limit_config *limit = request->limits[i];
     enum sp_limit_from from = request->from[SP_LIMIT_TOKENS][i];
     item->key_len = 0;
@@ -96,7 +92,7 @@ static bool describe_tokens(const struct sp_limit_request *request, size_t i, ui
         return true;
     }
     item->what = from == SP_FROM_SHARE ? SP_HELD_SHARE : SP_HELD_LOCAL;
-    item->name = sp_local_name(from == SP_FROM_SHARE ? SP_SPACE_SHARE : SP_SPACE_LOCAL, SP_LIMIT_TOKENS, limit->slot, hash).key;
+    item->name = sp_local_name(from == SP_FROM_SHARE ? SP_SPACE_SHARE : SP_SPACE_LOCAL, SP_LIMIT_TOKENS, limit->slot, request->whose[i]).key;
     return true;
 }
 
@@ -104,13 +100,16 @@ static bool describe_tokens(const struct sp_limit_request *request, size_t i, ui
 static void write_tokens(struct sp_deciding *deciding) {
     struct sp_limit_request *request = deciding->request;
     struct sp_holding_item item[SP_HOLDING_ITEMS_MAX] __attribute__((uninitialized));
-    size_t n = 0, places = (size_t)__builtin_popcount(request->places);
-    for (size_t i = 0; i < request->n_limits && n + places < SP_HOLDING_ITEMS_MAX; i++)
-        if (request->from[SP_LIMIT_TOKENS][i] != SP_FROM_NOWHERE && describe_tokens(request, i, deciding->hash[i], &item[n]))
-            n++;
     if (!request->holding)
         request->holding = sp_holding_begin(&deciding->limiter->holdings);
-    if (request->holding && sp_holding_note(request->holding, item, n) && !sp_holding_count(request->holding, n, request->tokens))
+    if (!request->holding)
+        return;
+    size_t n = 0, counted = sp_holding_counted(request->holding);
+    for (size_t i = 0; i < request->n_limits && n + counted < SP_HOLDING_ITEMS_MAX; i++)
+        if (request->from[SP_LIMIT_TOKENS][i] != SP_FROM_NOWHERE && describe_tokens(request, i, &item[n]))
+            request->noted[i] = (uint8_t)(counted + ++n);
+    (void)sp_holding_note(request->holding, item, n); /* they fit */
+    if (!sp_holding_count(request->holding, n, request->tokens))
         lose_holding(deciding);
 }
 
@@ -135,18 +134,21 @@ void sp_deciding_keep(struct sp_deciding *deciding) {
 
 /* ---- The end of a request ---- */
 
-static void settle_tokens(struct sp_limiter *limiter, struct sp_limit_request *request, int64_t delta) {
+/* holding: the record as it was, NULL: none. Of what it names the key is known. */
+static void settle_tokens(struct sp_limiter *limiter, struct sp_limit_request *request, const struct sp_holding *holding, int64_t delta) {
     bool in_redis = false;
     for (size_t i = 0; i < request->n_limits && delta != 0; i++) {
         const struct sp_limit_config *limit = request->limits[i];
         enum sp_limit_from from = request->from[SP_LIMIT_TOKENS][i];
         if (from == SP_FROM_REDIS) {
             in_redis = true;
-            sp_redis_store_settle(limiter->redis, limit, SP_LIMIT_TOKENS, &request->facts, delta);
+            if (holding && request->noted[i])
+                sp_redis_store_settle_known(limiter->redis, limit, SP_LIMIT_TOKENS, sp_holding_key(holding, request->noted[i] - 1u), delta);
+            else
+                sp_redis_store_settle(limiter->redis, limit, SP_LIMIT_TOKENS, &request->facts, delta);
         } else if (from != SP_FROM_NOWHERE) {
-            uint64_t hash = sp_subject_hash(&limiter->hash_key, limit->by, &request->facts);
             enum sp_local_space space = from == SP_FROM_SHARE ? SP_SPACE_SHARE : SP_SPACE_LOCAL;
-            sp_local_settle(&limiter->local, sp_local_name(space, SP_LIMIT_TOKENS, limit->slot, hash), sp_clock_us(), delta);
+            sp_local_settle(&limiter->local, sp_local_name(space, SP_LIMIT_TOKENS, limit->slot, request->whose[i]), sp_clock_us(), delta);
         }
     }
     limiter->settlements += in_redis;
@@ -175,8 +177,9 @@ void sp_limiter_finish(struct sp_limiter *limiter, struct sp_limit_request *requ
     }
     if (request->tokens_held == 0 && request->places == 0)
         return;
+    const struct sp_holding *holding = request->holding;
     if (give_places(limiter, request))
-        settle_tokens(limiter, request, difference(request->tokens_held, tokens));
+        settle_tokens(limiter, request, holding, difference(request->tokens_held, tokens));
     request->tokens_held = 0;
     memset(request->from, SP_FROM_NOWHERE, sizeof request->from);
 }

@@ -53,6 +53,11 @@ static struct sp_cell *window_cell(struct sp_local_segment *segment, uint64_t ke
     return &segment->cells[(first + i) & (TABLE_CELLS - 1)];
 }
 
+void sp_local_expect(const struct sp_local_store *store, struct sp_local_bucket bucket) {
+    for (size_t i = 0; i < WINDOW; i += LINE_CELLS)
+        __builtin_prefetch(window_cell(store->segment, bucket.key, i), 1);
+}
+
 static struct sp_cell *find(struct sp_local_segment *segment, uint64_t key) {
     for (size_t i = 0; i < WINDOW; i++) {
         struct sp_cell *cell = window_cell(segment, key, i);
@@ -204,7 +209,7 @@ static bool finish(struct attempt *attempt, uint64_t full_at) {
     return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = word});
 }
 
-static struct attempt begin(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
+static struct attempt begin(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
     return (struct attempt){.segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
 }
 
@@ -249,6 +254,14 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
     if (ret_present)
         *ret_present = present;
     return 0;
+}
+
+bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost) {
+    struct attempt attempt = begin(store, bucket, now_us);
+    if (!look(&attempt))
+        return false;
+    bool present = attempt.cell && !attempt.overflow;
+    return !(present && tag_of(attempt.seen.word) != attempt.policy.tag) && admits(&attempt, cost);
 }
 
 /* Charged to the overflow bucket because no cell was free: has somebody made the key a cell meanwhile, that does not know of this? */

@@ -48,9 +48,13 @@ void sp_local_publish(struct sp_local_store *store, enum sp_local_space space, e
 /* kind: SP_LIMIT_REQUESTS or SP_LIMIT_TOKENS. */
 struct sp_local_bucket sp_local_name(enum sp_local_space space, enum sp_limit_kind kind, unsigned slot, uint64_t subject_hash);
 struct sp_local_bucket sp_local_bucket_of_key(uint64_t key); /* a name's key, kept elsewhere meanwhile */
+/* The bucket will be asked about in a moment: where it lives is fetched, so that several are fetched at once. */
+void sp_local_expect(const struct sp_local_store *store, struct sp_local_bucket bucket);
 /* All or nothing of `cost` tokens. -ENOENT: no policy was published for this limit. ret_taken is set when admitted. */
 int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   struct sp_local_taken *ret_taken) SP_MUST_USE;
+/* true: sp_local_take() would admit. false: that is for sp_local_peek() to say. */
+bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost);
 /* What sp_local_take() would answer. *ret_present (may be NULL): whether the bucket has a cell. */
 int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   bool *ret_present) SP_MUST_USE;

@@ -16,6 +16,7 @@
 
 #define TABLE_CELLS (UINT64_C(1) << 20)
 #define WINDOW      16                                   /* cells in which a key may live; a multiple of the 4 that share a cache line */
+#define LINE_CELLS  4                                    /* cells per cache line */
 #define PAGE_CELLS  256                                  /* cells per page of 4 KiB */
 #define ROWS        (SP_SPACE_COUNT * 2 * SP_LIMITS_MAX) /* by space, kind and limit */
 #define ROW_BITS    8                                    /* the low bits of a key: its row */

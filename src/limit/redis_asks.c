@@ -7,13 +7,17 @@
 
 /* ---- Deadlines ---- */
 
-/* Timers are up to a tick late, decisions never: the timer is set a tick early and takes what is due within one. */
-static void watch_first(struct sp_redis_store *store) {
+/* Timers are up to a tick late, decisions never: the timer is set a tick early and takes what is due within one. One that fires too early
+ * is set anew, so that it is not touched for each ask of many. */
+static void watch_first(struct sp_redis_store *store, uint64_t now_us) {
     if (sp_list_empty(&store->waiting))
         return;
     const struct sp_redis_ask *first = sp_list_entry(store->waiting.next, struct sp_redis_ask, node);
     uint64_t due_us = ((const struct sp_redis_pending *)first->pending)->due_us;
-    uint64_t now = sp_clock_us(), ticks = due_us > now ? (due_us - now) / TICK_US : 0;
+    if (store->due.active && store->watched_us <= due_us)
+        return;
+    uint64_t ticks = due_us > now_us ? (due_us - now_us) / TICK_US : 0;
+    store->watched_us = due_us;
     sp_timer_start(store->loop, &store->due, ticks > 0 ? ticks - 1 : 0);
 }
 
@@ -28,7 +32,7 @@ static void wait_for(struct sp_redis_store *store, struct sp_redis_ask *ask, uin
     }
     sp_list_insert_(&ask->node, after, after->next);
     if (after == &store->waiting)
-        watch_first(store);
+        watch_first(store, ask->sent_us);
 }
 
 /* The next command of the same ask, after which this one is alone; NULL: it was. */
@@ -61,8 +65,9 @@ void sp_redis_asks_due(struct sp_timer *timer) {
     struct sp_redis_store *store = SP_CONTAINER(timer, struct sp_redis_store, due);
     while (!sp_list_empty(&store->waiting)) {
         struct sp_redis_ask *ask = sp_list_entry(store->waiting.next, struct sp_redis_ask, node);
-        if (((struct sp_redis_pending *)ask->pending)->due_us > sp_clock_us() + TICK_US) {
-            watch_first(store);
+        uint64_t now_us = sp_clock_us();
+        if (((struct sp_redis_pending *)ask->pending)->due_us > now_us + TICK_US) {
+            watch_first(store, now_us);
             return;
         }
         forget(ask, &store->late);
@@ -83,14 +88,29 @@ void sp_redis_store_cancel(struct sp_redis_store *store, struct sp_redis_ask *as
 
 /* ---- Asking ---- */
 
+/* What an earlier part has in common with it is not written a second time. */
+static ssize_t draft_key(struct sp_redis_draft *draft, const char *prefix, const struct sp_redis_ask *ask, size_t i) {
+    const struct sp_redis_part *part = &ask->part[i];
+    for (size_t before = 0; before < i; before++) {
+        if (ask->part[before].limit != part->limit)
+            continue;
+        struct sp_span key = draft->asked[before].key;
+        memcpy(draft->key[i], key.at, key.len);
+        return (ssize_t)sp_subject_other_kind(draft->key[i], key.len, ask->part[before].kind, part->kind);
+    }
+    return sp_subject_redis_key(prefix, part->limit, part->kind, ask->facts, draft->key[i]);
+}
+
 static int draft_part(struct sp_redis_store *store, const struct sp_redis_ask *ask, size_t i) {
     struct sp_redis_draft *draft = &store->draft;
     const struct sp_redis_part *part = &ask->part[i];
-    ssize_t len = sp_subject_redis_key(store->config->redis->prefix, part->limit, part->kind, ask->facts, draft->key[i]);
+    ssize_t len = draft_key(draft, store->config->redis->prefix, ask, i);
     if (len < 0)
         return (int)len;
+    const struct sp_redis_prepared *prepared = sp_redis_prepared_of(store, part->limit, part->kind);
     draft->asked[i] = (struct sp_redis_asked){.key = sp_span(draft->key[i], (size_t)len),
-                                              .policy = sp_redis_policy_of(store, part->limit, part->kind),
+                                              .policy = prepared ? prepared->policy : sp_redis_policy_of(store, part->limit, part->kind),
+                                              .in_writing = prepared ? sp_span(prepared->text, prepared->len) : sp_span(NULL, 0),
                                               .cost = sp_min(part->cost, SP_REDIS_BURST_MAX + 1), /* more never fits, and stays exact */
                                               .lease = sp_min(part->lease, SP_REDIS_BURST_MAX),
                                               .shadow = part->limit->shadow};
@@ -100,16 +120,16 @@ static int draft_part(struct sp_redis_store *store, const struct sp_redis_ask *a
 }
 
 /* What is owed to the bucket goes along. */
-static void settle_along(struct sp_redis_store *store, struct sp_redis_asked *asked, struct sp_redis_held *held) {
+static void settle_along(struct sp_redis_store *store, uint64_t now_us, struct sp_redis_asked *asked, struct sp_redis_held *held) {
     struct sp_owed *owed = sp_ledger_find(&store->ledger, sp_span_from(asked->key, strlen(store->config->redis->prefix)));
-    asked->pays = owed && sp_ledger_begin(&store->ledger, owed, sp_clock_us(), &asked->payment);
+    asked->pays = owed && sp_ledger_begin(&store->ledger, owed, now_us, &asked->payment);
     held->owed = asked->pays ? owed : NULL;
 }
 
 /* Sends those of the draft's buckets that live in the slot. */
 static int send_slot(struct sp_redis_store *store, struct sp_redis_ask *ask, const unsigned *slots, unsigned slot, uint64_t due_us) {
-    struct sp_redis_asked asked[SP_REDIS_PARTS_MAX];
-    struct sp_redis_held held[SP_REDIS_PARTS_MAX];
+    struct sp_redis_asked asked[SP_REDIS_PARTS_MAX] __attribute__((uninitialized)); /* n of each are set, and read */
+    struct sp_redis_held held[SP_REDIS_PARTS_MAX] __attribute__((uninitialized));
     struct sp_redis_pending *pending, *first = ask->pending;
     size_t n = 0;
     for (size_t i = 0; i < ask->n; i++) {
@@ -117,10 +137,10 @@ static int send_slot(struct sp_redis_store *store, struct sp_redis_ask *ask, con
             continue;
         asked[n] = store->draft.asked[i];
         held[n] = store->draft.held[i];
-        settle_along(store, &asked[n], &held[n]);
+        settle_along(store, ask->sent_us, &asked[n], &held[n]);
         n++;
     }
-    int r = sp_redis_command_send(store, slot, asked, held, n, ask->peek, &pending);
+    int r = sp_redis_command_send(store, slot, asked, held, n, ask->peek, ask->sent_us, &pending);
     if (r < 0)
         return r;
     pending->ask = ask;
@@ -145,14 +165,14 @@ static int draft_ask(struct sp_redis_store *store, const struct sp_redis_ask *as
 }
 
 int sp_redis_store_ask(struct sp_redis_store *store, struct sp_redis_ask *ask) {
-    unsigned slots[SP_REDIS_PARTS_MAX] = {0};
+    unsigned slots[SP_REDIS_PARTS_MAX] __attribute__((uninitialized));
     ask->pending = NULL;
     sp_list_init(&ask->node);
     if (!store->config || !store->config->redis)
         return -ENOTCONN;
     if (ask->n == 0 || ask->n > SP_REDIS_PARTS_MAX)
         return -EINVAL;
-    ask->sent_us = sp_clock_us();
+    ask->sent_us = ask->now_us ? ask->now_us : sp_clock_us();
     uint64_t due_us = ask->due_us ? ask->due_us : ask->sent_us + store->config->redis->deadline_ms * 1000;
     int r = draft_ask(store, ask, slots);
     for (size_t i = 0; i < ask->n && r == 0; i++) {

@@ -6,17 +6,34 @@
 
 /* ---- What is asked ---- */
 
-/* A request that began under an older snapshot brings older policies: they give way to whatever is stored. */
-static uint64_t revision_of(const struct sp_redis_store *store, const struct sp_limit_config *limit) {
-    const struct sp_config *config = store->config;
-    bool current = config && limit >= config->limits && limit < config->limits + config->n_limits;
-    return current ? sp_min(config->loaded_wall_ms, (UINT64_C(1) << 53) - 1) : 0;
-}
-
-struct sp_redis_policy sp_redis_policy_of(const struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind) {
+static struct sp_redis_policy policy_of(const struct sp_limit_config *limit, enum sp_limit_kind kind, uint64_t revision) {
     return (struct sp_redis_policy){.ratio = sp_redis_ratio_of(sp_limit_rate(limit, kind)),
                                     .burst = sp_min(sp_limit_burst(limit, kind), SP_REDIS_BURST_MAX),
-                                    .revision = revision_of(store, limit)};
+                                    .revision = revision};
+}
+
+void sp_redis_policies_prepare(struct sp_redis_store *store) {
+    const struct sp_config *config = store->config;
+    uint64_t revision = sp_min(config->loaded_wall_ms, (UINT64_C(1) << 53) - 1);
+    for (size_t i = 0; i < config->n_limits; i++)
+        for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {
+            struct sp_redis_prepared *prepared = &store->prepared[i][kind];
+            prepared->policy = policy_of(&config->limits[i], kind, revision);
+            prepared->len = sp_redis_wire_policy(&prepared->policy, prepared->text);
+        }
+}
+
+const struct sp_redis_prepared *sp_redis_prepared_of(const struct sp_redis_store *store, const struct sp_limit_config *limit,
+                                                     enum sp_limit_kind kind) {
+    const struct sp_config *config = store->config;
+    bool current = config && limit >= config->limits && limit < config->limits + config->n_limits;
+    return current ? &store->prepared[limit - config->limits][kind] : NULL;
+}
+
+/* A request that began under an older snapshot brings older policies: they give way to whatever is stored. */
+struct sp_redis_policy sp_redis_policy_of(const struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind) {
+    const struct sp_redis_prepared *prepared = sp_redis_prepared_of(store, limit, kind);
+    return prepared ? prepared->policy : policy_of(limit, kind, 0);
 }
 
 unsigned sp_redis_slot_of(const struct sp_redis_store *store, struct sp_span key) {
@@ -68,7 +85,7 @@ static void put_off(struct sp_redis_store *store, const struct sp_redis_held *he
 static void replied(struct sp_redis_command *command, const struct sp_resp_reply *reply);
 
 int sp_redis_command_send(struct sp_redis_store *store, unsigned slot, struct sp_redis_asked *asked, struct sp_redis_held *held, size_t n,
-                          bool peek, struct sp_redis_pending **ret) {
+                          bool peek, uint64_t now_us, struct sp_redis_pending **ret) {
     struct sp_redis_pending *pending = pending_new(store, n, sp_redis_wire_size(asked, n));
     int r = -ENOMEM;
     if (pending) {
@@ -77,7 +94,7 @@ int sp_redis_command_send(struct sp_redis_store *store, unsigned slot, struct sp
         pending->command.replied = replied;
         pending->peek = peek;
         pending->prefix_len = strlen(store->config->redis->prefix);
-        pending->sent_us = sp_clock_us();
+        pending->sent_us = now_us;
         pending->len = sp_redis_wire_format(pending->asked, n, peek, store->source, pending->bytes);
         r = sp_redis_route_send(store->route, slot, &pending->command, pending->bytes, pending->len);
     }
@@ -140,7 +157,7 @@ static void refused(struct sp_redis_pending *pending, const char *what, struct s
 }
 
 static void answered(struct sp_redis_pending *pending, const struct sp_resp_reply *reply) {
-    struct sp_redis_told told[SP_REDIS_PARTS_MAX];
+    struct sp_redis_told told[SP_REDIS_PARTS_MAX] __attribute__((uninitialized)); /* as many as are decoded are read */
     if (sp_redis_wire_decode(reply, pending->asked, pending->n, pending->peek, &pending->admitted, told) < 0) {
         refused(pending, "Redis decided in an unknown form", sp_span(NULL, 0));
         return;

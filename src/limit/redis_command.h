@@ -44,13 +44,21 @@ struct sp_redis_draft {
     char key[SP_REDIS_PARTS_MAX][SP_REDIS_KEY_MAX];
 };
 
+/* The policy of a limit's bucket, and in writing. */
+struct sp_redis_prepared {
+    struct sp_redis_policy policy;
+    size_t len;
+    char text[SP_REDIS_POLICY_MAX];
+};
+
 struct sp_redis_store {
     struct sp_loop *loop;
     struct sp_redis_route *route;
     const struct sp_config *config;
     struct sp_pool pool;
     struct sp_list waiting;  /* asks by their node, the one that is due first first */
-    struct sp_timer due;     /* of the first */
+    struct sp_timer due;     /* of the first, or earlier: */
+    uint64_t watched_us;     /* of an ask that was due then */
     struct sp_list late;     /* commands of an ask that was just told so */
     struct sp_ledger ledger;
     struct sp_timer tick;    /* while anything is owed */
@@ -58,17 +66,22 @@ struct sp_redis_store {
     unsigned n_paying;
     uint32_t source;         /* our name on settlements */
     uint64_t commands;
+    struct sp_redis_prepared prepared[SP_LIMITS_MAX][SP_LIMIT_BUCKETS]; /* of the configuration's limits, in their order */
     struct sp_redis_draft draft;
 };
 
 /* ---- redis_command.c ---- */
 
+void sp_redis_policies_prepare(struct sp_redis_store *store); /* of a new configuration */
+/* NULL: the limit is not of the configuration. */
+const struct sp_redis_prepared *sp_redis_prepared_of(const struct sp_redis_store *store, const struct sp_limit_config *limit,
+                                                     enum sp_limit_kind kind);
 struct sp_redis_policy sp_redis_policy_of(const struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind);
 /* The key's hash slot; where there are no slots they are all one. */
 unsigned sp_redis_slot_of(const struct sp_redis_store *store, struct sp_span key);
 /* Sends what asked[], held[] say; copies them. The caller says who waits. On failure nothing was sent, and what `held` owes is put off. */
 int sp_redis_command_send(struct sp_redis_store *store, unsigned slot, struct sp_redis_asked *asked, struct sp_redis_held *held, size_t n,
-                          bool peek, struct sp_redis_pending **ret) SP_MUST_USE;
+                          bool peek, uint64_t now_us, struct sp_redis_pending **ret) SP_MUST_USE;
 /* Answered or not, it is not under way any more. */
 void sp_redis_command_free(struct sp_redis_pending *pending);
 /* What it took for an ask that nothing comes of goes back to where it came from. */

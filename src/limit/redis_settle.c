@@ -26,7 +26,7 @@ static void owe(struct sp_redis_store *store, struct sp_span key, const struct s
 
 static void owe_limit(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
                       const struct sp_limit_facts *facts, int64_t delta, uint64_t at_us) {
-    char key[SP_REDIS_KEY_MAX];
+    char key[SP_REDIS_KEY_MAX] __attribute__((uninitialized));
     ssize_t len = sp_subject_redis_key("", limit, kind, facts, key);
     if (len < 0) {
         store->ledger.lost++;
@@ -40,6 +40,13 @@ void sp_redis_store_settle(struct sp_redis_store *store, const struct sp_limit_c
                            const struct sp_limit_facts *facts, int64_t delta) {
     if (kind == SP_LIMIT_TOKENS || delta < 0)
         owe_limit(store, limit, kind, facts, delta, 0);
+}
+
+void sp_redis_store_settle_known(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
+                                 struct sp_span key, int64_t delta) {
+    struct sp_redis_policy policy = sp_redis_policy_of(store, limit, kind);
+    if (kind == SP_LIMIT_TOKENS || delta < 0)
+        owe(store, key, &policy, delta, 0);
 }
 
 void sp_redis_store_give_back(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
@@ -111,7 +118,7 @@ void sp_redis_settle_send(struct sp_redis_store *store) {
         return;
     while (store->n_paying < COMMANDS_MAX && draft_some(store, &slot)) {
         struct sp_redis_pending *pending;
-        if (sp_redis_command_send(store, slot, draft->asked, draft->held, draft->n, false, &pending) < 0)
+        if (sp_redis_command_send(store, slot, draft->asked, draft->held, draft->n, false, sp_clock_us(), &pending) < 0)
             return; /* all of it was put off */
         pending->settles_only = true;
         sp_list_append(&store->paying, &pending->ring);

@@ -43,6 +43,7 @@ void sp_redis_store_free(struct sp_redis_store *store) {
 
 int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_config *config, struct sp_tls_client *tls) {
     store->config = config;
+    sp_redis_policies_prepare(store);
     int r = sp_redis_route_configure(store->route, config->redis, tls);
     if (!config->redis) /* nobody is left to settle with; what is under way has just come home */
         sp_ledger_free(&store->ledger);

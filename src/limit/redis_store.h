@@ -37,6 +37,7 @@ struct sp_redis_ask {
     size_t n;
     const struct sp_limit_facts *facts; /* read inside sp_redis_store_ask() only */
     bool peek;                          /* nothing is taken */
+    uint64_t now_us;                    /* given: sp_clock_us() a moment ago; 0: it is read */
     uint64_t sent_us;                   /* set: sp_clock_us() before it left */
     uint64_t due_us;                    /* given: sp_clock_us() at which the answer comes too late; 0: redis.deadline from now */
     /* told: the parts' answers hold. Not told: Redis did not say in time (or could not); what it takes all the same, when its reply comes
@@ -71,7 +72,10 @@ void sp_redis_store_give_back(struct sp_redis_store *store, const struct sp_limi
 #define SP_SETTLEMENTS_MAX  16384
 void sp_redis_store_settle(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
                            const struct sp_limit_facts *facts, int64_t delta);
-/* The same for a bucket known by its key (without prefix, as sp_subject_redis_key() wrote it): what another process held. */
+/* The same, with the key of the bucket (without prefix) at hand. */
+void sp_redis_store_settle_known(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
+                                 struct sp_span key, int64_t delta);
+/* The same for a bucket known by its key alone (without prefix, as sp_subject_redis_key() wrote it): what another process held. */
 void sp_redis_store_settle_key(struct sp_redis_store *store, struct sp_span key, int64_t delta);
 /* Before the end of this process: what is not sent yet leaves in this turn. Whether everything is settled and answered; if not, turn the
  * loop and ask again. */

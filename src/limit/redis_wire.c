@@ -12,6 +12,7 @@
 #define HEADERS_MAX  96  /* the command, the script's name, the number of keys */
 #define REST_MAX     32  /* lengths and line ends of a key and an argument */
 
+_Static_assert(4 * NUMBER_MAX + 3 < SP_REDIS_POLICY_MAX, "a policy in writing fits");
 _Static_assert(2 + SP_REDIS_PARTS_MAX <= SP_RESP_ITEMS_MAX, "the reply for the most buckets fits");
 
 /* ---- Policies as the script wants them ---- */
@@ -80,11 +81,17 @@ static char *put_payment(char *at, const struct sp_redis_payment *payment, uint3
 }
 
 /* As token_bucket.lua describes it. */
+size_t sp_redis_wire_policy(const struct sp_redis_policy *policy, char out[SP_REDIS_POLICY_MAX]) {
+    char *at = put_number(out, policy->ratio.num);
+    at = put_next(at, ' ', policy->ratio.den);
+    at = put_next(at, ' ', policy->burst);
+    at = put_next(at, ' ', policy->revision);
+    return (size_t)(at - out);
+}
+
 static size_t write_argument(const struct sp_redis_asked *asked, uint32_t source, char out[ARGUMENT_MAX]) {
-    char *at = put_number(out, asked->policy.ratio.num);
-    at = put_next(at, ' ', asked->policy.ratio.den);
-    at = put_next(at, ' ', asked->policy.burst);
-    at = put_next(at, ' ', asked->policy.revision);
+    struct sp_span policy = asked->in_writing;
+    char *at = policy.len ? put(out, policy.at, policy.len) : out + sp_redis_wire_policy(&asked->policy, out);
     at = put_next(at, ' ', asked->cost);
     if (asked->shadow)
         at = PUT_TEXT(at, " s");
@@ -114,7 +121,7 @@ size_t sp_redis_wire_format(struct sp_redis_asked *asked, size_t n, bool peek, u
         asked[i].key.at = at - 2 - asked[i].key.len;
     }
     for (size_t i = 0; i < n; i++) {
-        char argument[ARGUMENT_MAX];
+        char argument[ARGUMENT_MAX] __attribute__((uninitialized));
         at = put_word(at, sp_span(argument, write_argument(&asked[i], source, argument)));
     }
     return (size_t)((peek ? PUT_TEXT(at, "$1\r\n1\r\n") : at) - out);
@@ -126,14 +133,17 @@ static bool within(int64_t number, int64_t least, int64_t most) { return number 
 
 /* The next of numbers parted by single spaces. */
 static bool next_number(struct sp_span *rest, int64_t *ret) {
-    struct sp_span item;
-    uint64_t number;
-    if (!sp_span_split(rest, ' ', &item))
+    const char *at = rest->at, *end = at + rest->len;
+    bool negative = at < end && *at == '-';
+    int64_t number = 0;
+    const char *digits = at += negative;
+    for (; at < end && (unsigned char)(*at - '0') <= 9 && number < EXACT; at++)
+        number = number * 10 + (*at - '0');
+    bool more = at < end;
+    if (at == digits || number >= EXACT || (more && (*at != ' ' || at + 1 == end)))
         return false;
-    bool negative = item.len > 0 && item.at[0] == '-';
-    if (!sp_span_u64(sp_span_from(item, negative), &number) || number >= (uint64_t)EXACT)
-        return false;
-    *ret = negative ? -(int64_t)number : (int64_t)number;
+    *ret = negative ? -number : number;
+    *rest = sp_span(at + more, (size_t)(end - at) - more);
     return true;
 }
 
@@ -196,6 +206,7 @@ int sp_redis_wire_decode(const struct sp_resp_reply *reply, const struct sp_redi
     for (size_t i = 0; i < n; i++) {
         if (item[2 + i].type != SP_RESP_STRING)
             return -EPROTO;
+        ret[i] = (struct sp_redis_told){0};
         if (asked[i].policy.ratio.num == 0)
             continue; /* only to settle: there is nothing to tell */
         int r = decode_bucket(item[2 + i].text, &asked[i], admitted, peek, item[1].integer, &ret[i]);

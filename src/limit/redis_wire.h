@@ -16,11 +16,14 @@ struct sp_redis_policy {
     struct sp_redis_ratio ratio; /* num 0: unknown, what is stored is in force */
     uint64_t burst, revision;
 };
+#define SP_REDIS_POLICY_MAX 84 /* of a policy in writing: four numbers */
+size_t sp_redis_wire_policy(const struct sp_redis_policy *policy, char out[SP_REDIS_POLICY_MAX]); /* its length */
 
 /* What is asked of one bucket. */
 struct sp_redis_asked {
     struct sp_span key; /* with its prefix */
     struct sp_redis_policy policy;
+    struct sp_span in_writing; /* the policy, if that is at hand; read when the command is written only */
     uint64_t cost, lease;
     bool shadow, pays;
     struct sp_redis_payment payment; /* where it pays */

@@ -9,18 +9,32 @@ size_t sp_slots_segment_size(void) { return sizeof(struct sp_slots_segment); }
 
 /* ---- Names ---- */
 
-uint64_t sp_slots_name(const struct sp_slots *slots, const struct sp_limit_config *limit, const struct sp_limit_facts *facts) {
-    const struct sp_hash_key key = {slots->hash_key.k0, sp_subject_hash(&slots->hash_key, limit->by, facts)};
-    uint64_t name = sp_hash_span(&key, sp_span_text(limit->name));
+/* Of the configuration in force, not of an older snapshot. */
+static bool is_current(const struct sp_slots *slots, const struct sp_limit_config *limit) {
+    const struct sp_config *config = slots->config;
+    return config && limit >= config->limits && limit < config->limits + config->n_limits;
+}
+
+static uint64_t hash_of_limit(const struct sp_slots *slots, const struct sp_limit_config *limit) {
+    return sp_hash_span(&slots->hash_key, sp_span_text(limit->name));
+}
+
+/* Two keyed hashes, of what can never be the same bytes: as hard to foresee together as each by itself. */
+uint64_t sp_slots_name_of(const struct sp_slots *slots, const struct sp_limit_config *limit, uint64_t subject_hash) {
+    uint64_t of_limit = is_current(slots, limit) ? slots->limit_hash[limit - slots->config->limits] : hash_of_limit(slots, limit);
+    uint64_t name = subject_hash ^ of_limit;
     return name ? name : 1;
+}
+
+uint64_t sp_slots_name(const struct sp_slots *slots, const struct sp_limit_config *limit, const struct sp_limit_facts *facts) {
+    return sp_slots_name_of(slots, limit, sp_subject_hash(&slots->hash_key, limit->by, facts));
 }
 
 /* A request that began under an older snapshot brings an older policy: it gives way to whatever is known. */
 static struct sp_slots_policy policy_of(const struct sp_slots *slots, const struct sp_limit_config *limit) {
-    const struct sp_config *config = slots->config;
-    bool current = config && limit >= config->limits && limit < config->limits + config->n_limits;
-    return (struct sp_slots_policy){
-        .bound = limit->concurrency, .revision = current ? config->loaded_wall_ms : 0, .strict = limit->mode == SP_LIMIT_STRICT};
+    return (struct sp_slots_policy){.bound = limit->concurrency,
+                                    .revision = is_current(slots, limit) ? slots->config->loaded_wall_ms : 0,
+                                    .strict = limit->mode == SP_LIMIT_STRICT};
 }
 
 /* -ENAMETOOLONG: such a key is not used. */
@@ -75,7 +89,9 @@ static void note_key(struct sp_slots *slots, const struct sp_place_ask *ask, con
 static enum sp_place_verdict take_here(struct sp_slots *slots, const struct sp_place_ask *ask, uint64_t most) {
     struct sp_slots_seen seen;
     do {
-        if (!sp_slots_seize(slots->segment, ask->name, sp_clock_us(), &slots->claims, &seen) || seen.word.used >= most)
+        bool found = sp_slots_find(slots->segment, ask->name, &seen) ||
+                     sp_slots_seize(slots->segment, ask->name, sp_clock_us(), &slots->claims, &seen);
+        if (!found || seen.word.used >= most)
             return SP_PLACE_REFUSED;
     } while (!sp_slots_change(&seen, (struct sp_slots_word){seen.word.used + 1, seen.word.had, seen.word.ticket}));
     note_key(slots, ask, &seen);
@@ -131,7 +147,8 @@ static enum sp_place_verdict take_with_redis(struct sp_slots *slots, struct sp_p
 }
 
 enum sp_place_verdict sp_slots_take(struct sp_slots *slots, struct sp_place_ask *ask, bool without_redis, unsigned gateways) {
-    ask->name = sp_slots_name(slots, ask->limit, ask->facts);
+    if (!ask->name)
+        ask->name = sp_slots_name(slots, ask->limit, ask->facts);
     ask->pending = NULL;
     sp_list_init(&ask->node);
     if (!without_redis)
@@ -204,6 +221,8 @@ void sp_slots_free(struct sp_slots *slots) {
 
 void sp_slots_configure(struct sp_slots *slots, const struct sp_config *config) {
     slots->config = config;
+    for (size_t i = 0; i < config->n_limits; i++)
+        slots->limit_hash[i] = hash_of_limit(slots, &config->limits[i]);
     if (config->redis)
         sp_slots_wake(slots);
 }

@@ -41,8 +41,8 @@ struct sp_place_ask {
     uint64_t due_us;
     /* told false: Redis did not say in time: take share, or as on_outage says. */
     void (*answered)(struct sp_place_ask *ask, bool told, bool taken);
+    uint64_t name; /* sp_slots_name_of() limit and facts; 0: it is yet to be found */
     struct sp_list node; /* private */
-    uint64_t name;
     void *pending;
 };
 enum sp_place_verdict { SP_PLACE_TAKEN, SP_PLACE_REFUSED, SP_PLACE_PENDING, SP_PLACE_AWAY /* Redis is not to be asked now */ };
@@ -53,6 +53,8 @@ enum sp_place_verdict sp_slots_take(struct sp_slots *slots, struct sp_place_ask 
 void sp_slots_cancel(struct sp_slots *slots, struct sp_place_ask *ask);
 /* A place back, by the name it was taken under: harmless when the count is 0 already. */
 uint64_t sp_slots_name(const struct sp_slots *slots, const struct sp_limit_config *limit, const struct sp_limit_facts *facts);
+/* The same, with the sp_subject_hash() of the facts. */
+uint64_t sp_slots_name_of(const struct sp_slots *slots, const struct sp_limit_config *limit, uint64_t subject_hash);
 void sp_slots_give(struct sp_slots *slots, uint64_t name);
 /* Before the end of this process: what is not used any more is given back now. true: all of it has arrived; if not, turn the loop and ask
  * again. */

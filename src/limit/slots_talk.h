@@ -16,6 +16,7 @@ struct sp_slots {
     struct sp_hash_key hash_key;
     struct sp_redis_route *route;
     const struct sp_config *config; /* NULL: not configured yet */
+    uint64_t limit_hash[SP_LIMITS_MAX]; /* of the names of its limits, in their order */
     char gateway[16];               /* its name in Redis: hex */
     uint64_t claims;
     struct sp_map talks; /* by name */

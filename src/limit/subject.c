@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <openssl/evp.h>
 
-#define DIMENSIONS 5 /* those that are text */
+#define DIMENSIONS      5 /* those that are text */
+#define ESCAPED_AT_ONCE 64
 
 struct dimension {
     char letter;
@@ -17,17 +18,17 @@ static size_t counted_bytes(const uint8_t address[16]) { return is_ipv4(address)
 
 /* The texts a limit counts by, in the order of the key. */
 static size_t dimensions_of(uint32_t by, const struct sp_limit_facts *facts, struct dimension ret[DIMENSIONS]) {
-    const struct {
-        uint32_t bit;
-        struct dimension dimension;
-    } all[DIMENSIONS] = {
-        {SP_BY_SUBJECT, {'s', facts->subject}}, {SP_BY_TENANT, {'t', facts->tenant}}, {SP_BY_KEY, {'k', facts->key_id}},
-        {SP_BY_MODEL, {'m', facts->model}},     {SP_BY_ROUTE, {'r', facts->route}},
-    };
     size_t n = 0;
-    for (size_t i = 0; i < DIMENSIONS; i++)
-        if (by & all[i].bit)
-            ret[n++] = all[i].dimension;
+    if (by & SP_BY_SUBJECT)
+        ret[n++] = (struct dimension){'s', facts->subject};
+    if (by & SP_BY_TENANT)
+        ret[n++] = (struct dimension){'t', facts->tenant};
+    if (by & SP_BY_KEY)
+        ret[n++] = (struct dimension){'k', facts->key_id};
+    if (by & SP_BY_MODEL)
+        ret[n++] = (struct dimension){'m', facts->model};
+    if (by & SP_BY_ROUTE)
+        ret[n++] = (struct dimension){'r', facts->route};
     return n;
 }
 
@@ -81,10 +82,11 @@ struct key_text {
     EVP_MD_CTX *digest;
 };
 
-static bool is_literal(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '@' || c == '/' ||
-           c == '+' || c == '-';
-}
+/* Bytes that stand for themselves. */
+static const bool literal[256] = {
+    ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['.'] = true, ['_'] = true,
+    ['@'] = true,         ['/'] = true,         ['+'] = true,         ['-'] = true,
+};
 
 static void put(struct key_text *text, const char *bytes, size_t len) {
     if (text->digest && EVP_DigestUpdate(text->digest, bytes, len) != 1) {
@@ -101,14 +103,22 @@ static void put(struct key_text *text, const char *bytes, size_t len) {
 
 static void put_escaped(struct key_text *text, struct sp_span raw) {
     static const char digits[] = "0123456789ABCDEF";
-    for (size_t i = 0; i < raw.len; i++) {
-        unsigned char c = (unsigned char)raw.at[i];
-        if (is_literal((char)c))
-            put(text, (char *)&c, 1);
-        else
-            put(text, (char[]){'%', digits[c >> 4], digits[c & 15]}, 3);
-        if (text->spilled && !text->digest)
-            return;
+    char escaped[3 * ESCAPED_AT_ONCE] __attribute__((uninitialized));
+    while (raw.len > 0 && (!text->spilled || text->digest)) {
+        size_t n = sp_min(raw.len, (size_t)ESCAPED_AT_ONCE);
+        char *to = escaped;
+        for (size_t i = 0; i < n; i++) {
+            unsigned char c = (unsigned char)raw.at[i];
+            if (literal[c]) {
+                *to++ = (char)c;
+                continue;
+            }
+            *to++ = '%';
+            *to++ = digits[c >> 4];
+            *to++ = digits[c & 15];
+        }
+        put(text, escaped, (size_t)(to - escaped));
+        raw = sp_span(raw.at + n, raw.len - n);
     }
 }
 
@@ -195,7 +205,7 @@ static const char *const kind_ending[SP_LIMIT_KINDS] = {
 
 ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, enum sp_limit_kind kind,
                              const struct sp_limit_facts *facts, char out[SP_REDIS_KEY_MAX]) {
-    struct key_text text = {.at = out, .max = SP_REDIS_KEY_MAX - SP_SUBJECT_TEXT_MAX - ENDING_MAX};
+    struct key_text text = {.at = out, .max = SP_REDIS_KEY_MAX - SP_SUBJECT_TEXT_MAX - ENDING_MAX}; /* of what comes before the subject */
     put(&text, prefix, strlen(prefix));
     put_escaped(&text, sp_span_text(limit->name));
     put(&text, ":{", 2);
@@ -208,6 +218,12 @@ ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *l
     text.max = SP_REDIS_KEY_MAX;
     put(&text, kind_ending[kind], strlen(kind_ending[kind]));
     return (ssize_t)text.len;
+}
+
+size_t sp_subject_other_kind(char key[SP_REDIS_KEY_MAX], size_t len, enum sp_limit_kind kind, enum sp_limit_kind other) {
+    size_t stem = len - strlen(kind_ending[kind]), ending = strlen(kind_ending[other]);
+    memcpy(key + stem, kind_ending[other], ending);
+    return stem + ending;
 }
 
 int sp_subject_key_kind(struct sp_span key, const struct sp_limit_config *limit, enum sp_limit_kind *ret_kind) {

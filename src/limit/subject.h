@@ -25,6 +25,8 @@ uint64_t sp_subject_hash(const struct sp_hash_key *hash_key, uint32_t by, const 
 /* Writes the key, without NUL; its length, or -ENAMETOOLONG, or -EIO when SHA-256 fails. prefix "": the key as it is known before that. */
 ssize_t sp_subject_redis_key(const char *prefix, const struct sp_limit_config *limit, enum sp_limit_kind kind,
                              const struct sp_limit_facts *facts, char out[SP_REDIS_KEY_MAX]) SP_MUST_USE;
+/* The key of another kind of the same limit and subject, in place of this one's `len` bytes; its length. */
+size_t sp_subject_other_kind(char key[SP_REDIS_KEY_MAX], size_t len, enum sp_limit_kind kind, enum sp_limit_kind other);
 /* Whether a key without its prefix is one of this limit, and of what: 0, with *ret_kind set, or -ENOENT. */
 int sp_subject_key_kind(struct sp_span key, const struct sp_limit_config *limit, enum sp_limit_kind *ret_kind) SP_MUST_USE;
 

@@ -13,7 +13,8 @@ struct sp_loop {
     bool stopped;
     uint64_t now_us;
     struct sp_wheel wheel;
-    struct sp_list turn_ends, deferred, next_turn;
+    uint64_t turns;
+    struct sp_list turn_ends, deferred, next_turn, yielding;
     struct epoll_event events[EVENTS_PER_TURN];
     int n_events, at_event; /* of the turn under way, so that a stopped watch's later event can be taken out */
 };
@@ -33,6 +34,7 @@ int sp_loop_new(struct sp_loop **ret) {
     sp_list_init(&loop->turn_ends);
     sp_list_init(&loop->deferred);
     sp_list_init(&loop->next_turn);
+    sp_list_init(&loop->yielding);
     read_clock(loop);
     sp_wheel_init(&loop->wheel, loop->now_us / 1000);
     *ret = loop;
@@ -48,13 +50,16 @@ static void move_all(struct sp_list *to, struct sp_list *from) {
     }
 }
 
+static void run_first(struct sp_list *list) {
+    struct sp_deferred *deferred = sp_list_entry(list->next, struct sp_deferred, node);
+    sp_list_remove(&deferred->node);
+    deferred->queued = false;
+    deferred->run(deferred);
+}
+
 static void run_deferred(struct sp_loop *loop) {
-    while (!sp_list_empty(&loop->deferred)) {
-        struct sp_deferred *deferred = sp_list_entry(loop->deferred.next, struct sp_deferred, node);
-        sp_list_remove(&deferred->node);
-        deferred->queued = false;
-        deferred->run(deferred);
-    }
+    while (!sp_list_empty(&loop->deferred))
+        run_first(&loop->deferred);
 }
 
 void sp_loop_free(struct sp_loop *loop) {
@@ -72,12 +77,29 @@ static void run_turn_ends(struct sp_loop *loop) {
     }
 }
 
+static void end_turn(struct sp_loop *loop) {
+    run_turn_ends(loop);
+    run_deferred(loop);
+}
+
+/* Those who were served in this turn have been sent their answers by now. */
+static void run_yielding(struct sp_loop *loop) {
+    uint64_t begun = sp_clock_us();
+    uint64_t may_take = sp_max((begun - loop->now_us) / 4, (uint64_t)SP_YIELDING_US);
+    do
+        run_first(&loop->yielding);
+    while (!sp_list_empty(&loop->yielding) && sp_clock_us() - begun < may_take);
+    end_turn(loop);
+}
+
 int sp_loop_turn(struct sp_loop *loop, int max_wait_ms) {
-    int wait = sp_list_empty(&loop->next_turn) ? sp_wheel_wait_ms(&loop->wheel, loop->now_us / 1000, max_wait_ms) : 0;
+    bool more = !sp_list_empty(&loop->next_turn) || !sp_list_empty(&loop->yielding);
+    int wait = more ? 0 : sp_wheel_wait_ms(&loop->wheel, loop->now_us / 1000, max_wait_ms);
     int n = epoll_wait(loop->epoll, loop->events, EVENTS_PER_TURN, wait);
     if (n < 0 && errno != EINTR)
         return -errno;
     read_clock(loop);
+    loop->turns++;
     loop->n_events = sp_max(n, 0);
     move_all(&loop->deferred, &loop->next_turn);
     for (loop->at_event = 0; loop->at_event < loop->n_events; loop->at_event++) {
@@ -87,8 +109,9 @@ int sp_loop_turn(struct sp_loop *loop, int max_wait_ms) {
     }
     loop->n_events = 0;
     sp_wheel_advance(&loop->wheel, loop->now_us / 1000);
-    run_turn_ends(loop);
-    run_deferred(loop);
+    end_turn(loop);
+    if (!sp_list_empty(&loop->yielding))
+        run_yielding(loop);
     return 0;
 }
 
@@ -104,6 +127,8 @@ void sp_loop_stop(struct sp_loop *loop) { loop->stopped = true; }
 uint64_t sp_loop_now_ms(const struct sp_loop *loop) { return loop->now_us / 1000; }
 
 uint64_t sp_loop_now_us(const struct sp_loop *loop) { return loop->now_us; }
+
+uint64_t sp_loop_turns(const struct sp_loop *loop) { return loop->turns; }
 
 static int control(struct sp_loop *loop, int operation, struct sp_watch *watch, uint32_t epoll_events) {
     struct epoll_event event = {.events = epoll_events, .data.ptr = watch};
@@ -151,19 +176,18 @@ void sp_turn_end_add(struct sp_loop *loop, struct sp_turn_end *hook) { sp_list_a
 
 void sp_turn_end_remove(struct sp_turn_end *hook) { sp_list_remove(&hook->node); }
 
-void sp_defer(struct sp_loop *loop, struct sp_deferred *deferred) {
+static void append(struct sp_list *list, struct sp_deferred *deferred) {
     if (deferred->queued)
         return;
     deferred->queued = true;
-    sp_list_append(&loop->deferred, &deferred->node);
+    sp_list_append(list, &deferred->node);
 }
 
-void sp_defer_to_next_turn(struct sp_loop *loop, struct sp_deferred *deferred) {
-    if (deferred->queued)
-        return;
-    deferred->queued = true;
-    sp_list_append(&loop->next_turn, &deferred->node);
-}
+void sp_defer(struct sp_loop *loop, struct sp_deferred *deferred) { append(&loop->deferred, deferred); }
+
+void sp_defer_to_next_turn(struct sp_loop *loop, struct sp_deferred *deferred) { append(&loop->next_turn, deferred); }
+
+void sp_defer_yielding(struct sp_loop *loop, struct sp_deferred *deferred) { append(&loop->yielding, deferred); }
 
 void sp_deferred_cancel(struct sp_deferred *deferred) {
     if (!deferred->queued)

@@ -6,7 +6,7 @@
 
 #include "proxied.h"
 
-#define BATCH_MAX 64  /* per turn, so that a storm of newcomers cannot starve those already here */
+#define BATCH_MAX 64  /* without asking the kernel again whether there are more */
 #define PAUSE_MS  100 /* out of descriptors or memory: let some connections end */
 
 #define TELL_EVERY_MS 1000 /* what one proxy does wrong it does to every connection */
@@ -18,8 +18,9 @@ struct sp_acceptor {
     sp_accepted *accepted;
     void *owner;
     unsigned listener_slot;
-    unsigned batch;   /* how many to try in one turn: grows while turns fill it, so that a lone newcomer costs no second accept(2) */
-    uint64_t last_ms; /* when the last batch was filled */
+    struct sp_deferred turn;
+    unsigned batch, taken; /* how many to try before epoll is asked: grows in a crowd, so that a lone newcomer costs no second accept(2) */
+    uint64_t filled;       /* the loop's turn in which the last batch was full */
     uint64_t refused;
     bool told; /* that descriptors have run out */
     struct sp_proxied proxied;
@@ -116,17 +117,25 @@ static int accept_one(struct sp_acceptor *acceptor) {
     return 1;
 }
 
+/* One, then whoever waited longer for his handshake. */
+static void accept_in_turn(struct sp_deferred *turn) {
+    struct sp_acceptor *acceptor = SP_CONTAINER(turn, struct sp_acceptor, turn);
+    if (!accept_one(acceptor) || acceptor->watch.fd < 0)
+        return;
+    if (++acceptor->taken < acceptor->batch)
+        sp_defer_yielding(acceptor->loop, turn);
+    else
+        acceptor->filled = sp_loop_turns(acceptor->loop);
+}
+
 static void acceptor_ready(struct sp_watch *watch, uint32_t events) {
     struct sp_acceptor *acceptor = SP_CONTAINER(watch, struct sp_acceptor, watch);
-    unsigned taken = 0;
-    while (taken < acceptor->batch && acceptor->watch.fd >= 0 && accept_one(acceptor))
-        taken++;
-    uint64_t now = sp_loop_now_ms(acceptor->loop);
-    if (taken < acceptor->batch)
-        acceptor->batch = sp_max(1u, taken);
-    else if (now - acceptor->last_ms <= 1)
-        acceptor->batch = sp_min(acceptor->batch * 2, (unsigned)BATCH_MAX);
-    acceptor->last_ms = now;
+    if (acceptor->turn.queued)
+        return;
+    bool crowd = acceptor->filled + 1 == sp_loop_turns(acceptor->loop);
+    acceptor->batch = crowd ? sp_min(acceptor->batch * 2, (unsigned)BATCH_MAX) : 1;
+    acceptor->taken = 0;
+    sp_defer_yielding(acceptor->loop, &acceptor->turn);
 }
 
 static int start(struct sp_acceptor *acceptor) {
@@ -155,11 +164,13 @@ int sp_acceptor_new(struct sp_loop *loop, int fd, unsigned listener_slot, struct
     acceptor->watch.fd = fd;
     acceptor->watch.ready = acceptor_ready;
     acceptor->pause.fire = resume;
+    acceptor->turn.run = accept_in_turn;
     acceptor->freeing.run = acceptor_release;
     acceptor->proxied.arrived = proxied_arrived;
     acceptor->proxied.refused = proxied_refused;
     sp_proxied_init(&acceptor->proxied, loop);
     sp_list_init(&acceptor->pause.node);
+    sp_list_init(&acceptor->turn.node);
     sp_list_init(&acceptor->freeing.node);
     *ret = sp_take(acceptor);
     return 0;
@@ -179,6 +190,7 @@ uint64_t sp_acceptor_refused(const struct sp_acceptor *acceptor) { return accept
 
 void sp_acceptor_stop(struct sp_acceptor *acceptor) {
     sp_timer_stop(&acceptor->pause);
+    sp_deferred_cancel(&acceptor->turn);
     sp_watch_stop(acceptor->loop, &acceptor->watch);
     sp_proxied_close(&acceptor->proxied);
     if (acceptor->watch.fd >= 0)

@@ -3,8 +3,10 @@
 
 #include "tls.h"
 
-#define CIPHERSUITES         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-#define READ_BUFFER_LEN      (32 * 1024) /* two full records per recv(2); held only while there is something in it */
+#define CIPHERSUITES    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define FULL_RECORD_LEN (SSL3_RT_HEADER_LENGTH + SSL3_RT_MAX_PLAIN_LENGTH + 1 + EVP_GCM_TLS_TAG_LEN)
+/* Two per recv(2), no byte more, and what OpenSSL leaves out so that payloads are aligned; held only while there is something in it. */
+#define READ_BUFFER_LEN      (2 * FULL_RECORD_LEN + SSL3_ALIGN_PAYLOAD - SSL3_RT_HEADER_LENGTH)
 #define PEER_CERTIFICATE_MAX (64 * 1024) /* a whole chain, from somebody who is not known yet */
 
 /* The first that this OpenSSL knows. From 3.5 on there is a hybrid group (RFC 9794 says what that is), and a star says of which groups a

@@ -73,6 +73,30 @@ static unsigned open_step(struct sp_transport *transport, uint32_t events) {
 
 /* ---- Readiness ---- */
 
+/* The owner may close the transport from inside: nothing is touched after this. */
+static void tell(struct sp_transport *transport, unsigned ready) {
+    if (ready)
+        transport->ready(transport->owner, ready);
+}
+
+static void step_when_others_are_served(struct sp_transport *transport) {
+    if (transport->step.queued)
+        return;
+    transport->step_due_us = sp_loop_now_us(transport->loop);
+    sp_defer_yielding(transport->loop, &transport->step);
+}
+
+static void step_at_last(struct sp_deferred *step) {
+    struct sp_transport *transport = SP_CONTAINER(step, struct sp_transport, step);
+    transport->waited_us += sp_loop_now_us(transport->loop) - transport->step_due_us;
+    tell(transport, open_step(transport, 0));
+}
+
+uint64_t sp_transport_waited_ms(const struct sp_transport *transport) {
+    uint64_t now_us = sp_loop_now_us(transport->loop);
+    return (transport->waited_us + (transport->step.queued ? now_us - transport->step_due_us : 0)) / 1000;
+}
+
 static void transport_event(struct sp_watch *watch, uint32_t events) {
     struct sp_transport *transport = SP_CONTAINER(watch, struct sp_transport, watch);
     bool was_writable = transport->writable, was_gone = transport->gone;
@@ -87,7 +111,10 @@ static void transport_event(struct sp_watch *watch, uint32_t events) {
     switch (transport->state) {
     case SP_TRANSPORT_CONNECTING:
     case SP_TRANSPORT_OPENING:
-        ready = open_step(transport, events);
+        if (transport->opens_yielding)
+            step_when_others_are_served(transport);
+        else
+            ready = open_step(transport, events);
         break;
     case SP_TRANSPORT_OPEN:
         if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
@@ -104,8 +131,7 @@ static void transport_event(struct sp_watch *watch, uint32_t events) {
     case SP_TRANSPORT_CLOSED:
         break;
     }
-    if (ready) /* the owner may close the transport from inside: nothing is touched after this */
-        transport->ready(transport->owner, ready);
+    tell(transport, ready);
 }
 
 static void transport_free(struct sp_deferred *deferred) {
@@ -123,7 +149,9 @@ int sp_transport_start(struct sp_transport *transport, const struct sp_transport
     transport->owner = owner;
     transport->watch.ready = transport_event;
     transport->freeing.run = transport_free;
+    transport->step.run = step_at_last;
     sp_list_init(&transport->freeing.node);
+    sp_list_init(&transport->step.node);
     sp_list_init(&transport->linger.node);
     /* A connected socket has room; whether there is something to read epoll says at once. */
     transport->writable = state == SP_TRANSPORT_OPENING;
@@ -249,6 +277,7 @@ bool sp_transport_refused_certificate(const struct sp_transport *transport) { re
 void sp_transport_drop(struct sp_transport *transport) {
     sp_watch_stop(transport->loop, &transport->watch);
     sp_timer_stop(&transport->linger);
+    sp_deferred_cancel(&transport->step);
     close(transport->watch.fd);
     transport->watch.fd = -1;
     transport->state = SP_TRANSPORT_CLOSED;

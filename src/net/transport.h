@@ -48,6 +48,10 @@ struct sp_transport {
     size_t discarded;         /* bytes while lingering */
     struct sp_deferred *over; /* of whoever let it linger; NULL: none */
     bool fin_sent;
+    bool opens_yielding;     /* its handshake is costly and nobody's request yet: each step waits for its turn (sp_defer_yielding) */
+    struct sp_deferred step; /* of the handshake, the next */
+    uint64_t step_due_us;    /* since when it waits */
+    uint64_t waited_us;      /* those before it, in all */
 };
 
 extern const struct sp_transport_kind sp_transport_plain;

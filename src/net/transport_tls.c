@@ -412,6 +412,7 @@ int sp_tls_transport_accept(struct sp_loop *loop, int fd, struct sp_tls_server *
         return -ENOMEM;
     tls->server = sp_tls_server_ref(server);
     tls->begun = true;
+    tls->transport.opens_yielding = true;
     return begin(tls, loop, fd, SP_TRANSPORT_OPENING, ready, owner, ret);
 }
 

@@ -83,7 +83,7 @@ static unsigned in_turn(const struct sp_upstreams *upstreams, const struct candi
 
 struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct sp_pool_config *pool, uint64_t tried, unsigned *ret_index,
                                     int *ret_error) {
-    struct candidates found;
+    struct candidates found SP_UNINITIALIZED;
     collect(upstreams, pool, tried, &found);
     if (found.best < LAST_RESORT && tried) {
         /* Everything else is out: a server already tried is better than none. */
@@ -101,7 +101,7 @@ struct sp_server *sp_balance_choose(struct sp_upstreams *upstreams, const struct
 }
 
 int sp_balance_room(const struct sp_upstreams *upstreams, const struct sp_pool_config *pool) {
-    struct candidates found;
+    struct candidates found SP_UNINITIALIZED;
     collect(upstreams, pool, 0, &found);
     switch (found.best) {
     case UNFIT:

@@ -93,7 +93,7 @@ static struct sp_exchange *begin(const struct trial *trial) {
         "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /v1/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"};
-    struct sp_exchange *x = sp_exchange_new(service, &front, NULL, &facts);
+    struct sp_exchange *x = sp_exchange_new(service, &front, NULL, &facts, SP_HTTP_FIELDS_MAX);
     struct sp_span head = {0};
     const char *why;
     must(x);

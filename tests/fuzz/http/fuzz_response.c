@@ -19,7 +19,7 @@ static void check_rewritten(enum sp_http_method method) {
     must(sp_http_write_status_line(&out, before.status) == 0);
     write_end_to_end(&out, &before.fields);
     if (before.has_content_length)
-        must(sp_http_write_number(&out, SP_SPAN("content-length"), before.content_length) == 0);
+        must(sp_http_write_number(&out, SP_HTTP_NAME("content-length"), before.content_length) == 0);
     else
         must(sp_http_write_framing(&out, before.framing, 0) == 0);
     must(sp_http_write_end(&out) == 0);

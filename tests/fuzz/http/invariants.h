@@ -47,6 +47,17 @@ static inline bool is_within(struct sp_span part, struct sp_span whole) {
     return part.at >= whole.at && part.at + part.len <= whole.at + whole.len;
 }
 
+/* What is said to be plain may be copied: to the byte it is the line that would be written, and that line can be written. */
+static inline bool stands_as_written(const struct sp_http_field *field, struct sp_span head) {
+    struct sp_buffer out;
+    sp_buffer_init(&out, SP_HTTP_HEAD_MAX + sizeof(": \r\n"));
+    bool same = sp_http_write_field(&out, field->name, field->value) == 0;
+    struct sp_span line = sp_span(field->name.at, sp_buffer_len(&out));
+    same = same && is_within(line, head) && sp_span_eq(line, sp_buffer_span(&out));
+    sp_buffer_free(&out);
+    return same;
+}
+
 static inline void check_fields(const struct sp_http_fields *fields, struct sp_span head) {
     must(fields->count <= SP_HTTP_FIELDS_MAX);
     for (unsigned i = 0; i < fields->count; i++) {
@@ -54,6 +65,7 @@ static inline void check_fields(const struct sp_http_fields *fields, struct sp_s
         must(is_within(field->name, head) && is_within(field->value, head));
         must(sp_http_is_token(field->name) && sp_http_is_field_value(field->value));
         must(sp_span_eq(field->value, sp_span_trim(field->value)));
+        must(!field->plain || stands_as_written(field, head));
         must(field->id < SP_FIELD_COUNT && field->id == sp_http_field_find(field->name));
         must(fields->first[field->id] > 0 && fields->first[field->id] <= i + 1);
         must(fields->first[field->id] == i + 1 || fields->repeated & UINT64_C(1) << field->id);
@@ -65,7 +77,7 @@ static inline void write_end_to_end(struct sp_buffer *out, const struct sp_http_
     for (unsigned i = 0; i < fields->count; i++) {
         const struct sp_http_field *field = &fields->item[i];
         if (!field->hop_by_hop && field->id != SP_FIELD_HOST && field->id != SP_FIELD_CONTENT_LENGTH)
-            must(sp_http_write_field(out, field->name, field->value) == 0);
+            must(sp_http_write_parsed(out, field) == 0);
     }
 }
 

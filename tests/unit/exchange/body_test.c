@@ -245,6 +245,29 @@ static void what_has_come_is_read_once_and_in_order(void **state) {
     scene_close(&scene);
 }
 
+static void an_exchange_takes_as_many_fields_as_it_was_made_for(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    struct sp_exchange *other = scene_request(&scene, LONG_POST);
+    struct sp_http_request many = other->request;
+    static const struct sp_http_field field = {.name = SP_SPAN("x-last"), .value = SP_SPAN("here")};
+    const unsigned made_for[] = {0, SP_EXCHANGE_FIELDS, SP_EXCHANGE_FIELDS + 1, SP_HTTP_FIELDS_MAX};
+    for (size_t i = 0; i < SP_COUNT(made_for); i++) {
+        struct sp_exchange *x = sp_exchange_new(scene.service, other->front, other->client, other->from, made_for[i]);
+        assert_non_null(x);
+        many.fields.count = made_for[i] <= SP_EXCHANGE_FIELDS ? SP_EXCHANGE_FIELDS : SP_HTTP_FIELDS_MAX;
+        many.fields.item[many.fields.count - 1] = field;
+        assert_true(sp_exchange_take_request(x, &many));
+        assert_true(sp_span_eq(x->request.fields.item[many.fields.count - 1].value, field.value));
+        assert_true(sp_span_eq(x->request.path, other->request.path));
+        many.fields.count = SP_EXCHANGE_FIELDS + 1;
+        assert_int_equal(sp_exchange_take_request(x, &many), made_for[i] > SP_EXCHANGE_FIELDS);
+        x->request.fields.count = 0;
+        sp_exchange_end(x, "next");
+    }
+    scene_close(&scene);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_leave_in_the_order_they_came_and_can_be_sent_again),
@@ -259,6 +282,7 @@ int main(void) {
         cmocka_unit_test(a_splice_near_either_end_of_a_block_costs_little_memory),
         cmocka_unit_test(nothing_is_spliced_into_a_body_that_is_being_sent_or_beyond_its_end),
         cmocka_unit_test(what_has_come_is_read_once_and_in_order),
+        cmocka_unit_test(an_exchange_takes_as_many_fields_as_it_was_made_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

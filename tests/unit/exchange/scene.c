@@ -7,12 +7,14 @@ static void note(struct scene *scene, struct sp_span text) { assert_int_equal(sp
 static void head(struct sp_exchange *x, const struct sp_answer *answer) {
     struct scene *scene = scene_of(x);
     assert_int_equal(sp_buffer_printf(&scene->told, "%u\n", answer->status), 0);
-    for (unsigned i = 0; i < answer->n_fields; i++) {
-        note(scene, answer->field[i].name);
-        note(scene, SP_SPAN(": "));
-        note(scene, answer->field[i].value);
-        note(scene, SP_SPAN("\n"));
+    if (answer->error) {
+        note(scene, SP_SPAN("no head\n"));
+        return;
     }
+    struct sp_span lines = sp_buffer_span(answer->fields);
+    for (size_t i = 0; i < lines.len; i++)
+        if (lines.at[i] != '\r')
+            note(scene, sp_span(lines.at + i, 1));
     note(scene, SP_SPAN("\n"));
 }
 static void body(struct sp_exchange *x, struct sp_span bytes) { note(scene_of(x), bytes); }
@@ -45,7 +47,7 @@ void scene_open(struct scene *scene) {
 }
 
 struct sp_exchange *scene_request(struct scene *scene, const char *head_text) {
-    scene->x = sp_exchange_new(scene->service, &front, (struct sp_client *)(void *)scene, &scene->facts);
+    scene->x = sp_exchange_new(scene->service, &front, (struct sp_client *)(void *)scene, &scene->facts, SP_HTTP_FIELDS_MAX);
     assert_non_null(scene->x);
     struct sp_span copy;
     const char *why = "";

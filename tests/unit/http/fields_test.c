@@ -163,12 +163,77 @@ static void every_byte_is_refused_in_a_name_unless_a_token_may_have_it(void **st
     assert_false(sp_http_is_token(SP_SPAN("")));
 }
 
+/* Names that nobody knows and one that everybody knows, of lengths around those that are looked at in one step. */
+static void a_name_ends_at_its_colon_wherever_that_stands(void **state) {
+    (void)state;
+    for (size_t len = 1; len < 40; len++) {
+        char field[64];
+        memset(field, 'q', len);
+        memcpy(field + len, ": v\r\n", sizeof ": v\r\n");
+        assert_int_equal(parse(field), 0);
+        assert_int_equal(request.fields.item[1].name.len, len);
+        for (size_t at = 0; at < len; at++)
+            for (const char *bad = " \t(\"\x7f\x80"; *bad; bad++) {
+                field[at] = *bad;
+                assert_int_equal(parse(field), 400);
+                field[at] = 'q';
+            }
+    }
+    assert_int_equal(parse("Accept :b\r\n"), 400);
+    assert_int_equal(parse("Accept\r\nB: c\r\n"), 400);
+    assert_int_equal(parse(":b\r\n"), 400);
+    assert_int_equal(parse("Te:b:c\r\nA:\r\n"), 0);
+    assert_int_equal(request.fields.item[1].id, SP_FIELD_TE);
+    assert_span(request.fields.item[1].value, "b:c");
+}
+
+static void every_byte_is_refused_in_a_long_name_too(void **state) {
+    (void)state;
+    for (unsigned byte = 1; byte < 256; byte++)
+        for (size_t at = 0; at < 35; at++) {
+            char field[] = "Aqz09-Aqz09-Aqz09-Aqz09-Aqz09-Aqz09: b\r\n";
+            field[at] = (char)byte;
+            bool colon = byte == ':' && at > 0;
+            assert_int_equal(parse(field), sp_http_is_token(sp_span(field + at, 1)) || colon ? 0 : 400);
+        }
+}
+
+static void a_line_is_plain_when_it_stands_as_it_would_be_written(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        bool plain;
+    } lines[] = {
+        {"A: b", true}, {"a: b c\td", true}, {"A: \xc3\xa4", true}, {"Content-Type: text/plain; charset=utf-8", true}, {"A: :", true},
+        {"A:b", false}, {"A:  b", false},    {"A:\tb", false},      {"A: \tb", false}, {"A: b ", false}, {"A: b\t", false},
+        {"A:b ", false}, {"A:", false},      {"A:\t", false},       {"A:  ", false},
+    };
+    for (size_t i = 0; i < SP_COUNT(lines); i++) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "%s\r\n", lines[i].line);
+        assert_int_equal(parse(text), 0);
+        const struct sp_http_field *field = &request.fields.item[1];
+        assert_int_equal(field->plain, lines[i].plain);
+        struct sp_buffer checked, passed;
+        sp_buffer_init(&checked, 128);
+        sp_buffer_init(&passed, 128);
+        assert_int_equal(sp_http_write_field(&checked, field->name, field->value), 0);
+        assert_int_equal(sp_http_write_parsed(&passed, field), 0);
+        assert_true(sp_span_eq(sp_buffer_span(&checked), sp_buffer_span(&passed)));
+        if (field->plain)
+            assert_true(sp_span_eq(sp_buffer_span(&passed), sp_span_text(text)));
+        sp_buffer_free(&checked);
+        sp_buffer_free(&passed);
+    }
+}
+
 static void every_control_byte_but_tab_is_refused_in_a_value(void **state) {
     for (unsigned byte = 0; byte < 256; byte++)
-        for (size_t at = 0; at < 20; at++) {
-            char value[] = "aaaaaaaaaaaaaaaaaaaa";
+        for (size_t at = 0; at < 75; at++) { /* some steps of every width */
+            char value[75];
+            memset(value, 'a', sizeof value);
             value[at] = (char)byte;
-            assert_int_equal(sp_http_is_field_value(sp_span(value, 20)), (byte >= 0x20 && byte != 0x7f) || byte == '\t');
+            assert_int_equal(sp_http_is_field_value(sp_span(value, sizeof value)), (byte >= 0x20 && byte != 0x7f) || byte == '\t');
         }
     assert_true(sp_http_is_field_value(SP_SPAN("")));
 }
@@ -184,6 +249,9 @@ int main(void) {
         cmocka_unit_test(connection_specific_fields_are_hop_by_hop_by_their_name),
         cmocka_unit_test(too_many_connection_options_are_refused),
         cmocka_unit_test(every_byte_is_refused_in_a_name_unless_a_token_may_have_it),
+        cmocka_unit_test(a_name_ends_at_its_colon_wherever_that_stands),
+        cmocka_unit_test(every_byte_is_refused_in_a_long_name_too),
+        cmocka_unit_test(a_line_is_plain_when_it_stands_as_it_would_be_written),
         cmocka_unit_test(every_control_byte_but_tab_is_refused_in_a_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,6 +85,31 @@ static void four_thousand_and_ninety_six_members_may_be_open(void **state) {
     free(body);
 }
 
+/* However many there are, and whatever is open around them. */
+static void each_of_any_number_of_members_is_remembered(void **state) {
+    char body[4096];
+    for (unsigned levels = 0; levels <= 3; levels++) {
+        for (unsigned count = 2; count <= 40; count++) {
+            for (unsigned last = 0; last < count; last++) {
+                size_t len = many(body, sizeof body, levels, count, last);
+                assert_int_equal(scan_span(sp_span(body, len)).progress, last + 1 == count ? SP_HTTP_COMPLETE : SP_HTTP_REFUSED);
+            }
+        }
+    }
+}
+
+/* Few members, then an object with many, then the few again. */
+static void an_object_with_many_members_changes_nothing_for_those_around_it(void **state) {
+    char body[4096];
+    static const char *const twice[] = {"1", "2", "x"};
+    for (unsigned i = 0; i < SP_COUNT(twice); i++) {
+        size_t len = (size_t)snprintf(body, sizeof body, "{\"1\":0,\"2\":");
+        len += many(body + len, sizeof body - len, 1, 30, 29);
+        len += (size_t)snprintf(body + len, sizeof body - len, ",\"3\":{\"1\":0,\"2\":0},\"%s\":0}", twice[i]);
+        assert_int_equal(scan_span(sp_span(body, len)).progress, *twice[i] == 'x' ? SP_HTTP_COMPLETE : SP_HTTP_REFUSED);
+    }
+}
+
 static void closed_objects_give_their_members_back(void **state) {
     enum { OBJECTS = 30, EACH = 1000, SIZE = OBJECTS * EACH * 16 };
     char *body = malloc(SIZE);
@@ -109,6 +134,8 @@ int main(void) {
         cmocka_unit_test(other_objects_may_have_the_same_names),
         cmocka_unit_test(names_of_any_length_are_told_apart),
         cmocka_unit_test(four_thousand_and_ninety_six_members_may_be_open),
+        cmocka_unit_test(each_of_any_number_of_members_is_remembered),
+        cmocka_unit_test(an_object_with_many_members_changes_nothing_for_those_around_it),
         cmocka_unit_test(closed_objects_give_their_members_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ static void a_written_request_is_read_back(void **state) {
 
 static void a_written_answer_is_read_back(void **state) {
     assert_int_equal(sp_http_write_status_line(&out, 429), 0);
-    assert_int_equal(sp_http_write_number(&out, SP_SPAN("retry-after"), 0), 0);
+    assert_int_equal(sp_http_write_number(&out, SP_HTTP_NAME("retry-after"), 0), 0);
     assert_int_equal(sp_http_write_framing(&out, SP_FRAMING_CHUNKED, 0), 0);
     assert_int_equal(sp_http_write_end(&out), 0);
     assert_span(sp_buffer_span(&out), "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -40,6 +40,13 @@ static void a_written_answer_is_read_back(void **state) {
     const char *reason;
     assert_int_equal(sp_http_parse_response(sp_buffer_span(&out), SP_HTTP_GET, &response, &reason), 0);
     assert_int_equal(response.framing, SP_FRAMING_CHUNKED);
+}
+
+static void numbers_are_written_with_all_their_digits(void **state) {
+    assert_int_equal(sp_http_write_number(&out, SP_HTTP_NAME("a"), UINT64_MAX), 0);
+    assert_int_equal(sp_http_write_number(&out, SP_HTTP_NAME("b"), 10), 0);
+    assert_int_equal(sp_http_write_named(&out, SP_HTTP_NAME("c"), SP_SPAN("")), 0);
+    assert_span(sp_buffer_span(&out), "a: 18446744073709551615\r\nb: 10\r\nc: \r\n");
 }
 
 static void an_unknown_status_has_an_empty_reason_and_keeps_its_space(void **state) {
@@ -56,6 +63,9 @@ static void nothing_that_breaks_its_line_is_ever_written(void **state) {
     assert_int_equal(sp_http_write_field(&out, SP_SPAN("a: b\r\nc"), ok), -EINVAL);
     assert_int_equal(sp_http_write_field(&out, SP_SPAN("a:"), ok), -EINVAL);
     assert_int_equal(sp_http_write_field(&out, none, ok), -EINVAL);
+    assert_int_equal(sp_http_write_named(&out, SP_HTTP_NAME("a"), SP_SPAN("b\r\nevil: c")), -EINVAL);
+    struct sp_http_field made = {.name = ok, .value = SP_SPAN("b\r\nevil: c")}; /* not by a parser, which alone says that a line is plain */
+    assert_int_equal(sp_http_write_parsed(&out, &made), -EINVAL);
     assert_int_equal(sp_http_write_host(&out, none, 0), -EINVAL);
     assert_int_equal(sp_http_write_host(&out, SP_SPAN("a\nb"), 0), -EINVAL);
     assert_int_equal(sp_http_write_request_line(&out, SP_SPAN("GE T"), none, path, none), -EINVAL);
@@ -71,6 +81,8 @@ static void nothing_that_breaks_its_line_is_ever_written(void **state) {
 static void a_full_buffer_is_an_error_and_holds_no_half_line(void **state) {
     out.max = 16;
     assert_int_equal(sp_http_write_field(&out, SP_SPAN("name"), SP_SPAN("a long value")), -ENOSPC);
+    assert_int_equal(sp_http_write_named(&out, SP_HTTP_NAME("name"), SP_SPAN("a long value")), -ENOSPC);
+    assert_int_equal(sp_http_write_number(&out, SP_HTTP_NAME("a-long-name"), UINT64_MAX), -ENOSPC);
     assert_int_equal(sp_http_write_status_line(&out, 200), -ENOSPC);
     assert_int_equal(sp_http_write_request_line(&out, SP_SPAN("GET"), SP_SPAN(""), SP_SPAN("/"), SP_SPAN("")), -ENOSPC);
     assert_int_equal(sp_buffer_len(&out), 0);
@@ -122,7 +134,7 @@ static void dates_are_those_of_the_c_library(void **state) {
 /* Every byte at every place of names and values that are shorter and longer than a word. */
 static void a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line(void **state) {
     (void)state;
-    char text[21];
+    char text[40];
     for (size_t len = 1; len < sizeof text; len++)
         for (size_t at = 0; at < len; at++)
             for (unsigned byte = 0; byte < 256; byte++) {
@@ -132,6 +144,8 @@ static void a_field_is_written_exactly_when_no_byte_of_it_breaks_the_line(void *
                 bool name_breaks = byte <= ' ' || byte == ':' || byte >= 0x7f, value_breaks = (byte < ' ' && byte != '\t') || byte == 0x7f;
                 assert_int_equal(sp_http_write_field(&out, span, SP_SPAN("v")), name_breaks ? -EINVAL : 0);
                 assert_int_equal(sp_http_write_field(&out, SP_SPAN("n"), span), value_breaks ? -EINVAL : 0);
+                assert_int_equal(sp_http_write_named(&out, SP_HTTP_NAME("n"), span), value_breaks ? -EINVAL : 0);
+                assert_int_equal(sp_buffer_len(&out), (name_breaks ? 0 : len + 5) + (value_breaks ? 0 : 2 * (len + 5)));
                 sp_buffer_consume(&out, sp_buffer_len(&out));
             }
 }
@@ -140,6 +154,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_written_request_is_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_written_answer_is_read_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(numbers_are_written_with_all_their_digits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_unknown_status_has_an_empty_reason_and_keeps_its_space, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_that_breaks_its_line_is_ever_written, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_full_buffer_is_an_error_and_holds_no_half_line, set_up, tear_down),

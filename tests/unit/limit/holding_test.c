@@ -304,6 +304,22 @@ static void after_a_kill_what_was_taken_is_what_was_ended_or_left(void **state) 
     munmap(yard, sizeof *yard);
 }
 
+static void the_key_of_an_item_is_known_until_the_record_is_used_again(void **state) {
+    struct world *world = *state;
+    struct sp_holding *holding = sp_holding_begin(&world->mine);
+    struct sp_holding_item place = item(SP_HELD_PLACE, 7, ""), tokens = item(SP_HELD_REDIS, 0, "first:{s=alice}:t");
+    assert_true(sp_holding_note(holding, &place, 1));
+    assert_true(sp_holding_count(holding, 1, 0));
+    assert_int_equal(sp_holding_counted(holding), 1);
+    assert_true(sp_holding_note(holding, &tokens, 1));
+    assert_int_equal(sp_holding_counted(holding), 1);
+    assert_true(sp_holding_count(holding, 1, 5));
+    assert_int_equal(sp_holding_counted(holding), 2);
+    assert_true(sp_holding_end(&world->mine, holding));
+    assert_true(sp_span_eq(sp_holding_key(holding, 1), SP_SPAN("first:{s=alice}:t")));
+    assert_int_equal(sp_holding_key(holding, 0).len, 0);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -317,6 +333,7 @@ int main(void) {
         TEST(as_many_as_there_is_room_for_are_written_down_and_room_is_used_again),
         TEST(each_record_is_let_go_of_once),
         TEST(after_a_kill_what_was_taken_is_what_was_ended_or_left),
+        TEST(the_key_of_an_item_is_known_until_the_record_is_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,6 +135,14 @@ static void who_stands_still_while_taking_does_not_get_a_dead_token(void **state
     assert_int_equal(alive(world, 1), 4);
 }
 
+static void who_takes_several_is_told_when_each_dies(void **state) {
+    struct world *world = *state;
+    struct sp_lease_answer answer;
+    deposit(world, 5, world->now);
+    sp_lease_take_at(&world->leases, name_of(1), &thousand, BURST, 1, world->now, &answer);
+    assert_in_range(answer.expiry_us, world->now + T_US - 64, world->now + T_US);
+}
+
 static void the_grant_that_dies_first_is_used_first(void **state) {
     struct world *world = *state;
     uint64_t first = world->now;
@@ -561,6 +569,7 @@ int main(void) {
         TEST(a_token_dies_t_after_the_request_for_it_was_sent),
         TEST(what_is_granted_too_late_is_dropped),
         TEST(who_stands_still_while_taking_does_not_get_a_dead_token),
+        TEST(who_takes_several_is_told_when_each_dies),
         TEST(the_grant_that_dies_first_is_used_first),
         TEST(a_cost_comes_out_of_one_grant),
         TEST(what_is_given_back_returns_to_its_grant_or_to_none),

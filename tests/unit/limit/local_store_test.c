@@ -43,6 +43,22 @@ static void it_decides_exactly_as_the_pure_bucket(void **state) {
     }
 }
 
+static void what_is_said_to_fit_is_what_would_be_admitted(void **state) {
+    struct world *world = *state;
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    assert_false(sp_local_fits(&world->store, bucket, world->now, 1)); /* no policy yet: a look says so */
+    publish(world, 0, 10, SP_MICRO, 5);
+    uint64_t seed = 11;
+    for (int i = 0; i < 1000; i++, world->now += dice_below(&seed, SP_MICRO / 4)) {
+        uint64_t cost = 1 + dice_below(&seed, 6);
+        bool fits = sp_local_fits(&world->store, bucket, world->now, cost);
+        assert_int_equal(admits(world, bucket, cost), fits);
+    }
+    assert_true(admits(world, bucket_named(0, 2), 1));
+    publish(world, 0, 20, SP_MICRO, 5); /* the bucket is yet to be brought under it, which is the look's to do */
+    assert_false(sp_local_fits(&world->store, bucket_named(0, 2), world->now, 1));
+}
+
 static void it_admits_at_most_the_configured_rate_and_less_by_one_unit_per_token_at_most(void **state) {
     struct world *world = *state;
     publish(world, 0, 999983, SP_MICRO, 1000); /* 64.0011 units per token: kept as 65 */
@@ -516,6 +532,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(without_room_debts_are_charged_and_refunds_are_not_given, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_claim_left_by_a_killed_process_is_taken_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(remembering_sets_the_level_and_a_full_one_needs_no_cell, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_said_to_fit_is_what_would_be_admitted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_given_is_not_forgotten_where_the_level_may_not_rise, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

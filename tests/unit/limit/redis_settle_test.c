@@ -111,6 +111,7 @@ static void requests_are_given_back_less_by_what_has_accrued(void **state) {
     struct sp_limit_facts alice = facts_of("alice");
     struct question question = {0};
     scene_limit(&peer.scene, 0, "first", 10, SP_MICRO, 1000);
+    peer_configure(&peer);
     question_add(&question, &peer, 0, SP_LIMIT_REQUESTS, 500, 0);
     assert_int_equal(question_send(&question, &peer, "alice"), 0);
     PUMP_UNTIL(&peer, &proxy, question.told);

@@ -112,6 +112,7 @@ static void what_lives_in_one_slot_is_one_command(void **state) {
 static void refused_in_one_slot_takes_nothing_from_any(void **state) {
     struct question question;
     peer.limit[2].request_burst = 3;
+    assert_int_equal(sp_redis_store_configure(peer.store, &peer.config, NULL), 0);
     question_send(&question, 4, 2);
     UNTIL(&peer, question.told);
     assert_true(question.in_time);

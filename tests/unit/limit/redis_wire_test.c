@@ -49,6 +49,17 @@ static void everything_that_can_be_asked_has_its_word(void **state) {
     assert_non_null(strstr(bytes, "\r\n0 1 0 0 0 p-12:00c0ffee:9:1763865238123456:1\r\n$1\r\n1\r\n"));
 }
 
+static void a_policy_in_writing_is_written_as_it_would_be(void **state) {
+    char policy[SP_REDIS_POLICY_MAX], one[1024], other[1024];
+    struct sp_redis_asked asked = {.key = SP_SPAN("a"), .policy = ten_per_us, .cost = 3}, again = asked;
+    again.in_writing = sp_span(policy, sp_redis_wire_policy(&ten_per_us, policy));
+    size_t n = sp_redis_wire_format(&asked, 1, false, 7, one);
+    assert_int_equal(sp_redis_wire_format(&again, 1, false, 7, other), n);
+    assert_memory_equal(one, other, n);
+    const struct sp_redis_policy largest = {{UINT64_MAX, UINT64_MAX}, UINT64_MAX, UINT64_MAX};
+    assert_in_range(sp_redis_wire_policy(&largest, policy), 1, sizeof policy);
+}
+
 /* The largest of everything, for as many buckets as there may be: what is said to be enough is enough. */
 static void the_largest_command_fits_where_it_is_said_to(void **state) {
     static struct sp_redis_asked asked[SP_REDIS_PARTS_MAX];
@@ -221,6 +232,7 @@ int main(void) {
         cmocka_unit_test(an_answer_to_something_else_is_refused),
         cmocka_unit_test(a_shadow_limit_refuses_nobody),
         cmocka_unit_test(a_settlement_without_a_policy_is_told_nothing),
+        cmocka_unit_test(a_policy_in_writing_is_written_as_it_would_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

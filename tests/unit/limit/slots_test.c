@@ -70,6 +70,19 @@ static uint64_t used(size_t limit, const char *subject) {
     return n;
 }
 
+static void a_name_is_of_limit_and_subject_however_it_is_found(void **state) {
+    static const struct sp_hash_key other_key = {9, 9};
+    struct sp_limit_facts alice = facts_of("alice"), bob = facts_of("bob");
+    uint64_t hash = sp_subject_hash(&slots->hash_key, SP_BY_SUBJECT, &alice);
+    struct sp_limit_config limit = scene.limit[0]; /* of an older snapshot: the same, but elsewhere */
+    limit.by = scene.limit[0].by = scene.limit[1].by = SP_BY_SUBJECT;
+    assert_int_equal(sp_slots_name(slots, &limit, &alice), name_of(0, "alice"));
+    assert_int_equal(sp_slots_name_of(slots, &limit, hash), name_of(0, "alice"));
+    assert_int_not_equal(name_of(0, "alice"), name_of(1, "alice"));
+    assert_int_not_equal(name_of(0, "alice"), sp_slots_name(slots, &limit, &bob));
+    assert_int_not_equal(name_of(0, "alice"), sp_slots_name_of(slots, &limit, sp_subject_hash(&other_key, SP_BY_SUBJECT, &alice)));
+}
+
 static void no_more_run_at_one_time_than_the_bound(void **state) {
     for (int i = 0; i < 3; i++)
         assert_int_equal(take(0, "alice"), SP_PLACE_TAKEN);
@@ -269,6 +282,7 @@ int main(void) {
         TEST(claims_of_the_dead_are_taken_over),
         TEST(workers_that_take_and_give_at_one_time_never_exceed_the_bound),
         TEST(print_the_cost_of_a_place),
+        TEST(a_name_is_of_limit_and_subject_however_it_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

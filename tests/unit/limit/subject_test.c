@@ -48,6 +48,12 @@ static void what_a_limit_says_of_one_subject_lives_together(void **state) {
         assert_int_equal(found, kind);
         assert_int_equal(sp_subject_key_kind(sp_span(key, (size_t)len), &other, &found), -ENOENT);
         assert_int_equal(sp_subject_key_kind(sp_span(key, (size_t)len - 1), &limit, &found), -ENOENT);
+        for (unsigned to = 0; to < SP_LIMIT_KINDS; to++) {
+            memcpy(key, keys[kind], (size_t)len);
+            size_t other_len = sp_subject_other_kind(key, (size_t)len, (enum sp_limit_kind)kind, (enum sp_limit_kind)to);
+            assert_int_equal(other_len, strlen(keys[to]));
+            assert_memory_equal(key, keys[to], other_len);
+        }
     }
     /* A subject cannot close the braces. */
     struct sp_limit_facts sly = {.subject = SP_SPAN("a}:t{")};

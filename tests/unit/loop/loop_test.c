@@ -180,6 +180,124 @@ static void a_stopped_timer_does_not_fire_and_a_restarted_one_fires_once(void **
     sp_loop_free(scene.loop);
 }
 
+/* ---- Work that yields ---- */
+
+struct job {
+    struct sp_deferred deferred;
+    struct scene *scene;
+    char name;
+    uint64_t takes_us;
+};
+
+static void spend(uint64_t us) {
+    uint64_t until = sp_clock_us() + us;
+    while (sp_clock_us() < until)
+        ;
+}
+
+static void job_done(struct sp_deferred *deferred) {
+    struct job *job = SP_CONTAINER(deferred, struct job, deferred);
+    spend(job->takes_us);
+    add(job->scene, job->name);
+}
+
+/* However long the turn has been. */
+static void all_time_used_up(struct sp_deferred *deferred) {
+    struct job *job = SP_CONTAINER(deferred, struct job, deferred);
+    spend(SP_YIELDING_US + (sp_clock_us() - sp_loop_now_us(job->scene->loop)));
+    add(job->scene, job->name);
+}
+
+#define ALL_TIME UINT64_MAX
+static void queue_jobs(struct scene *scene, struct job *jobs, size_t n, uint64_t takes_us) {
+    for (size_t i = 0; i < n; i++) {
+        jobs[i] = (struct job){.deferred.run = takes_us == ALL_TIME ? all_time_used_up : job_done,
+                               .scene = scene, .name = (char)('1' + i), .takes_us = takes_us};
+        sp_defer_yielding(scene->loop, &jobs[i].deferred);
+        sp_defer_yielding(scene->loop, &jobs[i].deferred); /* it is queued already */
+    }
+}
+
+static void always_ready(struct sp_watch *watch, uint32_t events) { add(SP_CONTAINER(watch, struct scene, a), 'a'); }
+
+static void takes_long(struct sp_watch *watch, uint32_t events) { spend(8 * SP_YIELDING_US); }
+
+/* A scene in which something is always ready to be read. */
+static void begin_busy_scene(struct scene *scene) {
+    assert_int_equal(sp_loop_new(&scene->loop), 0);
+    assert_int_equal(pipe(scene->pipes[0]), 0);
+    assert_int_equal(write(scene->pipes[0][1], "x", 1), 1);
+    assert_int_equal(sp_watch_start(scene->loop, &scene->a, scene->pipes[0][0], EPOLLIN), 0);
+}
+
+static void end_scene(struct scene *scene) {
+    sp_watch_stop(scene->loop, &scene->a);
+    close(scene->pipes[0][0]);
+    close(scene->pipes[0][1]);
+    sp_loop_free(scene->loop);
+}
+
+static void costly_work_takes_turns_with_everything_else_the_oldest_first(void **state) {
+    struct scene scene = {.a.ready = always_ready, .deferred.run = deferred_ran, .hook.run = turn_ended};
+    struct job jobs[3];
+    begin_busy_scene(&scene);
+    sp_turn_end_add(scene.loop, &scene.hook);
+    sp_defer(scene.loop, &scene.deferred);
+    queue_jobs(&scene, jobs, SP_COUNT(jobs), ALL_TIME);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sp_loop_turn(scene.loop, -1), 0);
+    assert_string_equal(scene.order, "aed1e" "ae2e" "ae3e");
+    assert_int_equal(sp_loop_turns(scene.loop), 3);
+    end_scene(&scene);
+}
+
+static void what_costs_little_is_done_in_one_turn(void **state) {
+    struct scene scene = {0};
+    struct job jobs[5];
+    assert_int_equal(sp_loop_new(&scene.loop), 0);
+    for (int tries = 0; tries < 100 && strcmp(scene.order, "12345") != 0; tries++) { /* this process may lose the processor in between */
+        memset(scene.order, 0, sizeof scene.order);
+        queue_jobs(&scene, jobs, SP_COUNT(jobs), 0);
+        assert_int_equal(sp_loop_turn(scene.loop, -1), 0);
+        while (strlen(scene.order) < SP_COUNT(jobs)) {
+            memset(scene.order, 'x', 1); /* not in one turn */
+            assert_int_equal(sp_loop_turn(scene.loop, -1), 0);
+        }
+    }
+    assert_string_equal(scene.order, "12345");
+    sp_loop_free(scene.loop);
+}
+
+static void a_busy_loop_gives_more_time_to_what_yields(void **state) {
+    struct scene scene = {.a.ready = takes_long};
+    struct job jobs[2];
+    bool both = false;
+    begin_busy_scene(&scene);
+    for (int tries = 0; tries < 100 && !both; tries++) {
+        memset(scene.order, 0, sizeof scene.order);
+        queue_jobs(&scene, jobs, SP_COUNT(jobs), SP_YIELDING_US);
+        assert_int_equal(sp_loop_turn(scene.loop, -1), 0);
+        both = strcmp(scene.order, "12") == 0;
+        while (strlen(scene.order) < SP_COUNT(jobs))
+            assert_int_equal(sp_loop_turn(scene.loop, -1), 0);
+    }
+    assert_true(both);
+    end_scene(&scene);
+}
+
+static void work_that_is_cancelled_is_not_done_and_the_rest_is(void **state) {
+    struct scene scene = {0};
+    struct job jobs[3];
+    assert_int_equal(sp_loop_new(&scene.loop), 0);
+    queue_jobs(&scene, jobs, SP_COUNT(jobs), ALL_TIME);
+    sp_deferred_cancel(&jobs[1].deferred);
+    assert_int_equal(sp_loop_turn(scene.loop, 1000), 0);
+    assert_int_equal(sp_loop_turn(scene.loop, 1000), 0);
+    assert_int_equal(sp_loop_turn(scene.loop, 0), 0);
+    assert_string_equal(scene.order, "13");
+    sp_loop_free(scene.loop);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_timer_fires_at_its_time_however_far_away),
@@ -187,6 +305,10 @@ int main(void) {
         cmocka_unit_test(a_timer_is_never_early),
         cmocka_unit_test(a_watch_stopped_in_a_turn_is_not_called_in_it_and_frees_come_last),
         cmocka_unit_test(a_cancelled_call_does_not_come),
+        cmocka_unit_test(costly_work_takes_turns_with_everything_else_the_oldest_first),
+        cmocka_unit_test(what_costs_little_is_done_in_one_turn),
+        cmocka_unit_test(a_busy_loop_gives_more_time_to_what_yields),
+        cmocka_unit_test(work_that_is_cancelled_is_not_done_and_the_rest_is),
         cmocka_unit_test(a_stopped_timer_does_not_fire_and_a_restarted_one_fires_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ struct fixture {
     int in[256]; /* accepted */
     unsigned n_in;
     const char *expected; /* who comes in */
-    bool stop_inside, free_inside;
+    bool stop_inside, free_inside, slow;
 };
 
 static void accepted(void *owner, unsigned listener_slot, int fd, const struct sp_address *peer) {
@@ -36,6 +36,8 @@ static void accepted(void *owner, unsigned listener_slot, int fd, const struct s
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     f->in[f->n_in++] = fd;
+    if (f->slow)
+        test_use_up_turn(f->loop);
     if (f->stop_inside)
         sp_acceptor_stop(f->acceptor);
     if (f->free_inside)
@@ -106,9 +108,49 @@ static void a_crowd_is_let_in_over_several_turns(void **state) {
     int clients[N];
     for (int i = 0; i < N; i++)
         clients[i] = connect_to(f);
-    turn_until(f, f->n_in == N);
+    f->slow = true;
+    for (unsigned before = 0; before < N; before = f->n_in) {
+        check(sp_loop_turn(f->loop, 1000));
+        assert_int_equal(f->n_in, before + 1);
+    }
     for (int i = 0; i < N; i++)
         close(clients[i]);
+}
+
+struct other_work {
+    struct sp_deferred deferred;
+    const struct sp_loop *loop;
+};
+
+static void other_work(struct sp_deferred *deferred) { test_use_up_turn(SP_CONTAINER(deferred, struct other_work, deferred)->loop); }
+
+static void newcomers_wait_behind_the_work_that_is_there(void **state) {
+    struct fixture *f = *state;
+    struct other_work work[3];
+    int client = connect_to(f);
+    for (size_t i = 0; i < SP_COUNT(work); i++) {
+        work[i] = (struct other_work){.deferred.run = other_work, .loop = f->loop};
+        sp_defer_yielding(f->loop, &work[i].deferred);
+    }
+    for (size_t i = 0; i < SP_COUNT(work); i++) {
+        check(sp_loop_turn(f->loop, 1000));
+        assert_int_equal(f->n_in, 0);
+    }
+    check(sp_loop_turn(f->loop, 1000));
+    assert_int_equal(f->n_in, 1);
+    close(client);
+}
+
+static void stopping_leaves_those_in_the_queue_who_were_about_to_be_let_in(void **state) {
+    struct fixture *f = *state;
+    struct other_work work = {.deferred.run = other_work, .loop = f->loop};
+    int client = connect_to(f);
+    sp_defer_yielding(f->loop, &work.deferred);
+    check(sp_loop_turn(f->loop, 1000));
+    sp_acceptor_stop(f->acceptor);
+    check(sp_loop_turn(f->loop, 0));
+    assert_int_equal(f->n_in, 0);
+    close(client);
 }
 
 static void who_is_too_many_is_closed_at_once(void **state) {
@@ -382,6 +424,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         with_acceptor(who_is_within_the_caps_comes_in_and_is_counted),
         with_acceptor(a_crowd_is_let_in_over_several_turns),
+        with_acceptor(newcomers_wait_behind_the_work_that_is_there),
+        with_acceptor(stopping_leaves_those_in_the_queue_who_were_about_to_be_let_in),
         with_acceptor(who_is_too_many_is_closed_at_once),
         with_acceptor(one_address_cannot_take_all_places),
         with_acceptor(a_denied_address_stays_out),

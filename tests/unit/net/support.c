@@ -194,6 +194,12 @@ void test_write_all(struct test_side *side, const char *bytes, size_t len) {
     }
 }
 
+void test_use_up_turn(const struct sp_loop *loop) {
+    uint64_t now = sp_clock_us(), until = now + (now - sp_loop_now_us(loop)) + SP_YIELDING_US;
+    while (sp_clock_us() < until)
+        ;
+}
+
 /* ---- The client side of TLS ---- */
 
 void test_client_init(struct test_client *client, int fd) {

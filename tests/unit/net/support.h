@@ -60,6 +60,9 @@ void test_write_all(struct test_side *side, const char *bytes, size_t len); /* m
         assert_true(condition);                                                                                                            \
     } while (0)
 
+/* As work that yields: takes all the time that a turn has for such work, however long the turn has been. */
+void test_use_up_turn(const struct sp_loop *loop);
+
 /* ---- The client side of TLS ---- */
 struct test_client {
     SSL_CTX *context;
