@@ -11,5 +11,5 @@ for program in wrk haproxy nginx openssl redis-server redis-cli cc; do
 done
 build=${SALLYPORT_BUILD:-build-bench}
 [ -f "$build/build.ninja" ] || meson setup "$build" --buildtype=release >/dev/null
-ninja -C "$build" --quiet
+ninja -C "$build" --quiet src/cli/sallyport src/process/sallyport-supervisor src/process/sallyport-worker src/process/sallyport-control
 PATH=$PATH:/usr/sbin SALLYPORT_BUILD=$build exec /usr/bin/python3 bench/measure.py "$@"

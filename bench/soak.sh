@@ -5,5 +5,5 @@ set -eu
 cd "$(dirname "$0")/.."
 build=${SALLYPORT_BUILD:-build-bench}
 [ -f "$build/build.ninja" ] || meson setup "$build" --buildtype=release >/dev/null
-ninja -C "$build" --quiet >&2
+ninja -C "$build" --quiet src/cli/sallyport src/process/sallyport-supervisor src/process/sallyport-worker src/process/sallyport-control >&2
 PATH=$PATH:/usr/sbin SALLYPORT_BUILD=$build exec /usr/bin/python3 bench/soak.py "$@"
