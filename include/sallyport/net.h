@@ -81,7 +81,9 @@ void sp_transport_close(struct sp_transport *transport, bool abort);
  * what comes until the peer's end, 256 KiB or 2 s, so that no reset overtakes the answer (RFC 9112 §9.6). Takes ownership; `over` (NULL:
  * none) is deferred when the socket is closed, for who counts sockets. */
 void sp_transport_linger(struct sp_transport *transport, struct sp_deferred *over);
-/* For a kept connection before it is used again: asks the kernel, not memory, whether the peer has said nothing and is still there. */
+/* For a kept connection before it is used again: whether the peer has said nothing and is still there, by what epoll told when this turn of
+ * the loop began (at no cost); and by what the kernel says now. */
+bool sp_transport_quiet(const struct sp_transport *transport);
 bool sp_transport_silent(struct sp_transport *transport);
 const char *sp_transport_problem(const struct sp_transport *transport); /* a sentence for the log; "" none */
 /* It failed because the peer's certificate is missing or not to be believed; the problem says which, whose and why. */

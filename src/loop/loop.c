@@ -156,6 +156,13 @@ void sp_watch_stop(struct sp_loop *loop, struct sp_watch *watch) {
             loop->events[i].data.ptr = NULL;
 }
 
+bool sp_watch_pending(const struct sp_loop *loop, const struct sp_watch *watch) {
+    for (int i = loop->at_event + 1; i < loop->n_events; i++)
+        if (loop->events[i].data.ptr == watch)
+            return true;
+    return false;
+}
+
 void sp_timer_start(struct sp_loop *loop, struct sp_timer *timer, uint64_t after_ms) {
     sp_timer_stop(timer);
     timer->due_ms = loop->now_us / 1000 + after_ms;

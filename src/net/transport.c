@@ -250,6 +250,11 @@ bool sp_transport_readable(const struct sp_transport *transport) {
     return transport->state == SP_TRANSPORT_OPEN && transport->kind->readable(transport);
 }
 
+bool sp_transport_quiet(const struct sp_transport *transport) {
+    return transport->state == SP_TRANSPORT_OPEN && !transport->gone && !transport->kind->readable(transport) &&
+           !sp_watch_pending(transport->loop, &transport->watch);
+}
+
 bool sp_transport_silent(struct sp_transport *transport) {
     char byte;
     if (transport->state != SP_TRANSPORT_OPEN)

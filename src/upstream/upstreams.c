@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, TELL_EVERY_MS = 1000, IN_MAX = 64 * 1024, CHOICES_MAX = 8 };
+enum { KEEP_IDLE_MS = 60000, SWEEP_MS = 5000, TELL_EVERY_MS = 1000, IN_MAX = 64 * 1024, CHOICES_MAX = 8, LOOKS_MAX = 16 };
 
 struct sp_backend {
     struct sp_list node; /* in its server's idle list, or alone */
@@ -15,7 +15,7 @@ struct sp_backend {
     struct sp_deferred free;
     sp_transport_ready *ready; /* the borrower's, while connecting */
     void *owner;
-    uint64_t idle_since_ms;
+    uint64_t idle_since_ms, idle_since_turn;
     unsigned pool_slot; /* while lent */
     bool reused, timed_out, reported;
 };
@@ -243,6 +243,7 @@ void sp_backend_keep(struct sp_backend *backend) {
     unlend(backend);
     sp_buffer_free(&backend->in);
     backend->idle_since_ms = sp_loop_now_ms(server->upstreams->loop);
+    backend->idle_since_turn = sp_loop_turns(server->upstreams->loop);
     sp_transport_own(backend->transport, idle_ready, backend);
     sp_list_prepend(&server->idle, &backend->node);
 }
@@ -306,18 +307,34 @@ static bool claim(const struct sp_upstreams *upstreams, const struct sp_server *
     return false;
 }
 
-/* The connection used last that is still as it was left: one that the server has closed, or on which it said something unasked, in this
- * very turn of the loop must not get the next request, whose answer that would become. NULL: there is none. */
-static struct sp_backend *take_idle(struct sp_server *server) {
-    while (!sp_list_empty(&server->idle)) {
-        struct sp_backend *backend = sp_list_entry(server->idle.next, struct sp_backend, node);
-        if (sp_transport_silent(backend->transport)) {
-            sp_list_remove(&backend->node);
+/* The connection used last of those that have rested: epoll was asked since they came back, and had nothing to tell of them. */
+static struct sp_backend *take_rested(struct sp_server *server) {
+    uint64_t turn = sp_loop_turns(server->upstreams->loop);
+    unsigned looked_at = 0;
+    sp_list_each_safe(node, &server->idle) {
+        struct sp_backend *backend = sp_list_entry(node, struct sp_backend, node);
+        if (backend->idle_since_turn != turn && sp_transport_quiet(backend->transport))
             return backend;
-        }
-        sp_backend_close(backend, false);
+        if (++looked_at == LOOKS_MAX)
+            break;
     }
     return NULL;
+}
+
+/* A kept connection that is still as it was left: one that the server has closed, or on which it said something unasked, must not get the
+ * next request, whose answer that would become. NULL: there is none. */
+static struct sp_backend *take_idle(struct sp_server *server) {
+    struct sp_backend *backend = take_rested(server);
+    while (!backend && !sp_list_empty(&server->idle)) {
+        backend = sp_list_entry(server->idle.next, struct sp_backend, node);
+        if (!sp_transport_silent(backend->transport)) {
+            sp_backend_close(backend, false);
+            backend = NULL;
+        }
+    }
+    if (backend)
+        sp_list_remove(&backend->node);
+    return backend;
 }
 
 /* Chooses a server and counts the request there. Other workers choose at the same instant: who finds itself one too many takes that back

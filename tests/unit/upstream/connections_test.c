@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 /* ---- Kept ---- */
@@ -79,6 +80,62 @@ static void bytes_on_an_idle_connection_make_it_useless(void **state) {
     request_open(&scene, &request);
     assert_false(sp_backend_reused(request.backend));
     request_close(&request);
+    scene_close(&scene);
+}
+
+struct arrival {
+    struct sp_watch watch; /* becomes ready before what the server says on the idle connection does */
+    struct scene *scene;
+    struct request request;
+};
+
+static void request_arrives(struct sp_watch *watch, uint32_t events) {
+    struct arrival *arrival = SP_CONTAINER(watch, struct arrival, watch);
+    sp_watch_stop(arrival->scene->loop, watch);
+    assert_true(request_take(arrival->scene, &arrival->request));
+}
+
+static void what_this_turn_has_not_come_to_yet_counts_too(void **state) {
+    struct scene scene;
+    struct arrival arrival = {.watch.ready = request_arrives, .scene = &scene};
+    int pipe_fds[2];
+    scene_open(&scene);
+    scene_configure(&scene, AT(0), "");
+    struct request request = {0};
+    int peer = request_begin(&scene, &request, 0);
+    struct sp_backend *kept = request.backend;
+    request_keep(&request);
+    check(pipe(pipe_fds));
+    check(sp_watch_start(scene.loop, &arrival.watch, pipe_fds[0], EPOLLIN));
+    check(sp_loop_turn(scene.loop, 0)); /* it has rested */
+    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    assert_int_equal(send(peer, "HTTP/1.1 200 OK\r\n", 17, MSG_NOSIGNAL), 17);
+    check(sp_loop_turn(scene.loop, 1000)); /* both in one turn, in this order */
+    assert_ptr_not_equal(arrival.request.backend, kept);
+    assert_int_equal(sp_upstreams_opened(scene.upstreams), 2);
+    request_close(&arrival.request);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    scene_close(&scene);
+}
+
+static void of_kept_connections_those_that_have_rested_come_first(void **state) {
+    struct scene scene;
+    scene_open(&scene);
+    scene_configure(&scene, AT(0), "");
+    struct request first = {0}, second = {0}, again = {0};
+    request_open(&scene, &first);
+    request_open(&scene, &second);
+    struct sp_backend *rested = first.backend, *fresh = second.backend;
+    request_keep(&first);
+    check(sp_loop_turn(scene.loop, 0));
+    request_keep(&second);
+    assert_true(request_take(&scene, &again));
+    assert_ptr_equal(again.backend, rested);
+    assert_true(request_take(&scene, &first));
+    assert_ptr_equal(first.backend, fresh); /* the kernel was asked about it */
+    request_close(&first);
+    request_close(&again);
     scene_close(&scene);
 }
 
@@ -304,6 +361,8 @@ int main(void) {
         cmocka_unit_test(a_connection_lent_again_carries_bytes_to_its_new_owner),
         cmocka_unit_test(a_connection_that_the_server_closed_while_idle_is_not_lent),
         cmocka_unit_test(bytes_on_an_idle_connection_make_it_useless),
+        cmocka_unit_test(what_this_turn_has_not_come_to_yet_counts_too),
+        cmocka_unit_test(of_kept_connections_those_that_have_rested_come_first),
         cmocka_unit_test(a_connection_with_bytes_left_over_is_not_kept),
         cmocka_unit_test(a_connection_that_never_opened_is_not_kept),
         cmocka_unit_test(a_connection_that_nobody_needs_is_closed_after_a_minute),
