@@ -165,7 +165,7 @@ static int draft_ask(struct sp_redis_store *store, const struct sp_redis_ask *as
 }
 
 int sp_redis_store_ask(struct sp_redis_store *store, struct sp_redis_ask *ask) {
-    unsigned slots[SP_REDIS_PARTS_MAX] __attribute__((uninitialized));
+    unsigned slots[SP_REDIS_PARTS_MAX] = {0};
     ask->pending = NULL;
     sp_list_init(&ask->node);
     if (!store->config || !store->config->redis)
