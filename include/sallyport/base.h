@@ -20,6 +20,7 @@
 #define SP_UNINITIALIZED __attribute__((uninitialized))
 #define sp_min(a, b) ((a) < (b) ? (a) : (b))
 #define sp_max(a, b) ((a) > (b) ? (a) : (b))
+#define sp_divide_up(a, b) ((a) / (b) + ((a) % (b) != 0))
 
 /* `_cleanup_(f)` calls f(&variable) when the variable leaves its scope; sp_take() hands ownership on and disarms it. */
 #define _cleanup_(f) __attribute__((cleanup(f)))
@@ -43,6 +44,12 @@ static inline bool sp_span_eq(struct sp_span a, struct sp_span b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 bool sp_span_eq_nocase(struct sp_span a, struct sp_span b); /* ASCII only, as in RFC 9110 §5.1 */
+/* ASCII letters among eight bytes in lower case: in sums of seven bits and a constant, the top bit says whether a byte is past a bound. */
+static inline uint64_t sp_word_lower(uint64_t word) {
+    const uint64_t each = UINT64_C(0x0101010101010101);
+    uint64_t low = word & each * 0x7f, from_a = low + each * (0x80 - 'A'), past_z = low + each * (0x7f - 'Z');
+    return word | (((from_a ^ past_z) & ~word & each * 0x80) >> 2);
+}
 bool sp_span_starts(struct sp_span text, struct sp_span prefix);
 struct sp_span sp_span_trim(struct sp_span text);           /* without SP and HTAB at both ends */
 struct sp_span sp_span_from(struct sp_span text, size_t offset); /* the rest; empty when offset is past the end */

@@ -375,6 +375,10 @@ void sp_config_unref(struct sp_config *config); /* takes NULL; wipes secrets wit
  * or password. NULL, or what is wrong as the rest of a sentence. */
 const char *sp_check_fetched_url(struct sp_span url) SP_MUST_USE;
 const struct sp_limit_config *sp_config_limit(const struct sp_config *config, struct sp_span name);
+/* The limit is this configuration's, not an older snapshot's. NULL has none. */
+static inline bool sp_config_has_limit(const struct sp_config *config, const struct sp_limit_config *limit) {
+    return config && limit >= config->limits && limit < config->limits + config->n_limits;
+}
 const struct sp_model_config *sp_config_model(const struct sp_config *config, struct sp_span name); /* NULL: unknown */
 /* What a role's models say: * stands for any number of any characters, everything else for itself (sp_span_glob). */
 bool sp_glob_match(const char *pattern, struct sp_span text);

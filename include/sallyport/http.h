@@ -144,6 +144,8 @@ struct sp_span sp_http_method_name(enum sp_http_method method);
 enum sp_http_method sp_http_method_find(struct sp_span name);
 enum sp_http_field_id sp_http_field_find(struct sp_span name); /* case-insensitive */
 const char *sp_http_reason(unsigned status);                    /* "OK"; "" for unknown */
+/* A Content-Type of JSON as nearly everybody writes it. Other spellings mean it too; this one needs no closer look. */
+static inline bool sp_http_is_plain_json(struct sp_span content_type) { return sp_span_eq(content_type, SP_SPAN("application/json")); }
 bool sp_http_is_token(struct sp_span text);                     /* RFC 9110 §5.6.2, not empty */
 bool sp_http_is_field_value(struct sp_span text);               /* VCHAR, obs-text, SP, HTAB; may be empty, need not be trimmed */
 /* "METHOD base_path+path?query HTTP/1.1": base_path may be empty; together they begin with "/", or path is "*" alone. */

@@ -75,9 +75,15 @@ static size_t utf8_sequence(struct sp_span text) {
     return n;
 }
 
+static bool is_ascii_word(const char *at) {
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return (word & UINT64_C(0x8080808080808080)) == 0;
+}
+
 bool sp_utf8_valid(struct sp_span text) {
     while (text.len) {
-        size_t n = utf8_sequence(text);
+        size_t n = text.len >= 8 && is_ascii_word(text.at) ? 8 : utf8_sequence(text);
         if (n == 0)
             return false;
         text = sp_span_from(text, n);

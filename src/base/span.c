@@ -18,13 +18,10 @@ struct sp_span sp_span_text(const char *text) { return sp_span(text, text ? strl
 
 static inline unsigned char lower(unsigned char c) { return (unsigned char)(c - 'A') < 26 ? (unsigned char)(c | 0x20) : c; }
 
-/* lower() of eight bytes: in sums of seven bits and a constant, the top bit says whether a byte is past a bound. */
 static inline uint64_t lower_word(const char *at) {
     uint64_t word;
     memcpy(&word, at, sizeof word);
-    uint64_t each = UINT64_C(0x0101010101010101), low = word & each * 0x7f;
-    uint64_t from_a = low + each * (0x80 - 'A'), past_z = low + each * (0x7f - 'Z');
-    return word | (((from_a ^ past_z) & ~word & each * 0x80) >> 2);
+    return sp_word_lower(word);
 }
 
 bool sp_span_eq_nocase(struct sp_span a, struct sp_span b) {

@@ -20,7 +20,7 @@ static void put_text(const char *text) {
 
 static void print_field(json_t *field) {
     const char *old = text_of(field, "old"), *new = text_of(field, "new"), *effect = text_of(field, "effect");
-    printf("    %s %s -> %s", text_of(field, "field"), old && *old ? old : "none", new &&*new ? new : "none");
+    printf("    %s %s -> %s", text_of(field, "field"), old && *old ? old : "none", new && *new ? new : "none");
     if (effect)
         printf(": %s", effect);
     putchar('\n');

@@ -29,7 +29,7 @@ static size_t distance(struct sp_span a, struct sp_span b) {
 }
 
 /* A third of the word may be wrong, but never more than three letters. */
-static size_t tolerance(size_t len) { return len < 3 ? 1 : sp_min(len / 3 + (len % 3 != 0), (size_t)3); }
+static size_t tolerance(size_t len) { return len < 3 ? 1 : sp_min(sp_divide_up(len, 3), (size_t)3); }
 
 void sp_nearest_offer(struct sp_nearest *nearest, const char *candidate) {
     struct sp_span word = sp_span_text(candidate);

@@ -69,8 +69,6 @@ static size_t go_duration(uint64_t ms, char out[GO_DURATION_MAX]) {
     return (size_t)(at - out);
 }
 
-static uint64_t seconds_up(uint64_t ms) { return ms / 1000 + (ms % 1000 != 0); }
-
 /* What an item takes besides the limit's name: punctuation and two numbers. */
 enum { ITEM_MAX = sizeof(", \"-tokens\";r=;t=") + 2 * SP_DECIMAL_MAX };
 
@@ -159,7 +157,7 @@ static void add_changing(struct sp_exchange *x, struct sp_answer *answer, const 
         if (!items)
             continue;
         at = at > items ? put(at, SP_SPAN(", ")) : at;
-        at = put_item(at, name[kind], kind, "rt", view->remaining, seconds_up(view->reset_ms));
+        at = put_item(at, name[kind], kind, "rt", view->remaining, sp_divide_up(view->reset_ms, 1000));
     }
     if (items)
         sp_answer_add(answer, SP_HTTP_NAME("ratelimit"), sp_span(items, (size_t)(at - items)));
@@ -176,7 +174,7 @@ static void add_limits(struct sp_exchange *x, struct sp_answer *answer) {
     }
     if (!decision->admitted && !decision->never) {
         uint64_t after_ms = sp_max(decision->retry_after_ms, UINT64_C(1));
-        sp_answer_add_number(answer, SP_HTTP_NAME("retry-after"), seconds_up(after_ms));
+        sp_answer_add_number(answer, SP_HTTP_NAME("retry-after"), sp_divide_up(after_ms, 1000));
         sp_answer_add_number(answer, SP_HTTP_NAME("retry-after-ms"), after_ms);
     }
 }

@@ -282,7 +282,7 @@ static void make_ticket(struct sp_exchange *x) {
 
 static enum sp_stage_answer busy(struct sp_exchange *x, int why) {
     uint64_t pace_ms = why == -ENOTSUP ? 1000 : sp_queue_pace_ms(x->service->parts.upstreams, x->target, x->ticket.priority);
-    x->retry_after_s = pace_ms / 1000 + (pace_ms % 1000 != 0);
+    x->retry_after_s = sp_divide_up(pace_ms, 1000);
     if (why == -ETIMEDOUT)
         return sp_reply(x, 503, "queue_timeout", "All model servers were busy for too long. Try again.", "queue timed out");
     if (why == -EAGAIN)

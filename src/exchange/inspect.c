@@ -5,7 +5,7 @@
 enum media { MEDIA_JSON, MEDIA_MULTIPART, MEDIA_OTHER };
 
 static enum media media_of(struct sp_span content_type) {
-    if (sp_span_eq(content_type, SP_SPAN("application/json"))) /* as nearly every client writes it */
+    if (sp_http_is_plain_json(content_type))
         return MEDIA_JSON;
     struct sp_span rest = content_type, type;
     if (!sp_span_split(&rest, ';', &type))

@@ -19,7 +19,7 @@ static bool generates(const struct sp_exchange *x) {
 /* A body that nobody looked at: a token for four bytes, as for text. Of one in chunks as many as came. */
 static uint64_t unseen_prompt(const struct sp_exchange *x) {
     uint64_t bytes = x->request.framing == SP_FRAMING_LENGTH ? x->request.content_length : x->body.received;
-    return bytes / 4 + (bytes % 4 != 0);
+    return sp_divide_up(bytes, 4);
 }
 
 enum sp_stage_answer sp_tokens_reserve(struct sp_exchange *x, const struct sp_ask *ask) {

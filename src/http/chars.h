@@ -35,11 +35,9 @@ static inline uint64_t sp_char_word(const char *at) {
 
 #define SP_CHAR_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* sp_char_lower() of eight bytes: in sums of seven bits and a constant, the top bit says whether a byte is past a bound. */
-static inline uint64_t sp_char_word_lower(uint64_t word) {
-    uint64_t low = word & SP_CHAR_EACH(0x7f);
-    uint64_t from_a = low + SP_CHAR_EACH(0x80 - 'A'), past_z = low + SP_CHAR_EACH(0x7f - 'Z');
-    return word | (((from_a ^ past_z) & ~word & SP_CHAR_EACH(0x80)) >> 2);
+/* White space between the tokens of JSON (RFC 8259 §2); most bytes are settled by the first comparison. */
+static inline bool sp_json_is_space(char byte) {
+    return (uint8_t)byte <= ' ' && (byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t');
 }
 
 /* Of a byte that is SP_CHAR_HEX. */

@@ -17,7 +17,7 @@ _Static_assert(SP_HTTP_FIELDS_MAX < 255, "an index and one fit in a byte");
 
 /* ---- Names ---- */
 
-static inline bool same_word(const char *name, const char *lower) { return sp_char_word_lower(sp_char_word(name)) == sp_char_word(lower); }
+static inline bool same_word(const char *name, const char *lower) { return sp_word_lower(sp_char_word(name)) == sp_char_word(lower); }
 
 /* The last eight bytes may overlap the ones before. */
 static inline bool same_name(const char *name, const char *lower, size_t len) {

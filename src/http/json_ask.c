@@ -208,5 +208,5 @@ void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *l
 }
 
 uint64_t sp_ask_prompt_estimate(const struct sp_ask *ask) {
-    return ask->text_bytes / 4 + (ask->text_bytes % 4 > 0) + UINT64_C(8) * ask->messages + UINT64_C(1000) * ask->images;
+    return sp_divide_up(ask->text_bytes, 4) + UINT64_C(8) * ask->messages + UINT64_C(1000) * ask->images;
 }

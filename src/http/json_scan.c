@@ -27,7 +27,7 @@ const char *sp_json_refuse(struct sp_json_scan *scan, const char *at, const char
 static const char *skip_space(const char *at, const char *end) {
     if (at < end && *at == ' ') /* one, mostly, or none */
         at++;
-    if (at == end || (uint8_t)*at > ' ' || !sp_json_is_space(*at))
+    if (at == end || !sp_json_is_space(*at))
         return at;
     for (at++; end - at >= 8 && memcmp(at, "        ", 8) == 0; at += 8) /* indented */
         ;

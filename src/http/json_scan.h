@@ -11,6 +11,8 @@
 
 #include <sallyport/json.h>
 
+#include "chars.h"
+
 #define NOT_JSON(what) "The body is not valid JSON: " what
 
 /* What may come next. First those between tokens, where white space may stand. */
@@ -143,8 +145,6 @@ static inline uint64_t sp_json_offset(const struct sp_json_scan *scan, const cha
 static inline uint64_t sp_json_text_len(const struct sp_json_scan *scan, uint64_t after) {
     return after - scan->token_at - 2 - scan->shrunk;
 }
-
-static inline bool sp_json_is_space(char byte) { return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t'; }
 
 /* Each of these takes the next bytes and returns where it stopped: at `end`, or before a byte for another state. */
 const char *sp_json_begin_text(struct sp_json_scan *scan, const char *at, const char *end, enum sp_json_capture capture); /* at the quote */

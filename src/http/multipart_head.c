@@ -132,7 +132,7 @@ static bool parse_type(struct sp_span value, struct sp_multipart_head *head) {
 }
 
 bool sp_content_is_utf8(struct sp_span content_type) {
-    if (sp_span_eq(content_type, SP_SPAN("application/json"))) /* as nearly every client writes it */
+    if (sp_http_is_plain_json(content_type))
         return true;
     while (content_type.len > 0 && memchr("; \t", content_type.at[content_type.len - 1], 3))
         content_type.len--; /* empty parameters are allowed, RFC 9110 §5.6.6 */

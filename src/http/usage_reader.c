@@ -1,5 +1,7 @@
 #include <sallyport/usage.h>
 
+#include <sallyport/http.h>
+
 #include <errno.h>
 
 #include "sse.h"
@@ -28,7 +30,7 @@ enum sp_usage_form sp_usage_form(struct sp_span content_type, struct sp_span con
     struct sp_span type = {0};
     if (content_encoding.len && !sp_span_eq_nocase(sp_span_trim(content_encoding), SP_SPAN("identity")))
         return SP_USAGE_NONE;
-    if (sp_span_eq(content_type, SP_SPAN("application/json"))) /* as nearly every server writes it */
+    if (sp_http_is_plain_json(content_type))
         return SP_USAGE_JSON;
     if (!sp_span_split(&content_type, ';', &type))
         return SP_USAGE_NONE;

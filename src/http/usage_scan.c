@@ -2,6 +2,7 @@
 
 #include <sallyport/usage.h>
 
+#include "chars.h"
 #include "usage_find.h"
 
 enum state {
@@ -23,12 +24,10 @@ enum state {
     BROKEN    /* not an object, or no JSON: the rest is not looked at */
 };
 
-static bool is_space(char c) { return (uint8_t)c <= ' ' && (c == ' ' || c == '\n' || c == '\r' || c == '\t'); }
-
 static const char *past_space(const char *at, const char *end) {
     if (at < end && *at == ' ') /* one, mostly */
         at++;
-    while (at < end && is_space(*at))
+    while (at < end && sp_json_is_space(*at))
         at++;
     return at;
 }

@@ -240,16 +240,9 @@ static bool begin_value(struct reader *reader) {
     return true;
 }
 
-static bool is_utf8(struct sp_span text) {
-    uint8_t all = 0;
-    for (size_t i = 0; i < text.len; i++)
-        all |= (uint8_t)text.at[i];
-    return all < 0x80 || sp_utf8_valid(text);
-}
-
 bool sp_json_value_read(char *text, size_t len, struct sp_json_value *values) {
     struct reader reader = {.at = text, .values = values, .next = values};
-    if (!is_utf8(sp_span(text, len)))
+    if (!sp_utf8_valid(sp_span(text, len)))
         return false;
     text[len] = 0;
     skip_space(&reader);

@@ -44,7 +44,7 @@ static uint64_t wait_for(const struct sp_bucket_policy *policy, uint64_t now_us,
     wide needed = missing(bucket->level_micro, target) * policy->rate.period_us;
     needed -= sp_min(needed, (wide)bucket->remainder);
     wide per_us = (wide)policy->rate.amount * SP_MICRO;
-    wide wait = needed / per_us + (needed % per_us != 0);
+    wide wait = sp_divide_up(needed, per_us);
     if (bucket->time_us > now_us)
         wait += bucket->time_us - now_us;
     return wait > UINT64_MAX ? UINT64_MAX : (uint64_t)wait;

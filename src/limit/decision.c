@@ -2,7 +2,7 @@
 
 __extension__ typedef unsigned __int128 wide;
 
-static uint64_t to_ms(uint64_t us) { return us / 1000 + (us % 1000 != 0); }
+static uint64_t to_ms(uint64_t us) { return sp_divide_up(us, 1000); }
 
 /* Less of its burst is left. */
 static bool tighter(const struct sp_limit_answer *a, const struct sp_limit_answer *b) {

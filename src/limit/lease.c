@@ -163,9 +163,9 @@ static bool take_alive(struct sp_leases *leases, struct sp_lease_name name, uint
     }
 }
 
-void sp_lease_take_at(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
-                      uint64_t now_us, struct sp_lease_answer *ret) {
-    struct lease_window window __attribute__((uninitialized));
+void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
+                   uint64_t now_us, struct sp_lease_answer *ret) {
+    struct lease_window window SP_UNINITIALIZED;
     *ret = (struct sp_lease_answer){.verdict = SP_LEASE_NONE};
     if (take_alive(leases, name, cost, now_us, &window, ret)) {
         ret->verdict = SP_LEASE_GIVEN;
@@ -182,16 +182,6 @@ void sp_lease_take_at(struct sp_leases *leases, struct sp_lease_name name, const
         return;
     }
     ret->wish = wish_for(&window, rate, cost);
-}
-
-void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
-                   struct sp_lease_answer *ret) {
-    for (uint64_t wish = 0;; wish = ret->wish) { /* as long as what is given dies on the way */
-        sp_lease_take_at(leases, name, rate, burst, cost, leases->clock_us(), ret);
-        ret->wish = sp_max(ret->wish, wish);
-        if (ret->verdict != SP_LEASE_GIVEN || leases->clock_us() < ret->expiry_us)
-            return;
-    }
 }
 
 void sp_lease_give_back(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, uint64_t expiry_us) {

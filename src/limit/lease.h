@@ -56,13 +56,11 @@ struct sp_lease_answer {
     uint64_t burst;
 };
 /* `cost` whole tokens, out of one grant: of those that have enough, the one that expires first. Counts the demand. A wish is never more
- * than rate · T rounded up; no wish for a cost that is. A subject that asks less than four times in SP_LEASE_MS gets none either. */
+ * than rate · T rounded up; no wish for a cost that is. A subject that asks less than four times in SP_LEASE_MS gets none either.
+ * now_us is a reading of the clock from before, and no clock is read here. What is GIVEN is still to be given out: once all that is wanted
+ * together is taken, the clock is read, and what has expired by then nobody gets. */
 void sp_lease_take(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
-                   struct sp_lease_answer *ret);
-/* The same for who takes several at once: now_us is a reading of the clock from before, and no clock is read here. What is GIVEN is still
- * to be given out: once all are taken, the clock is read, and what has expired by then nobody gets. */
-void sp_lease_take_at(struct sp_leases *leases, struct sp_lease_name name, const struct sp_rate *rate, uint64_t burst, uint64_t cost,
-                      uint64_t now_us, struct sp_lease_answer *ret);
+                   uint64_t now_us, struct sp_lease_answer *ret);
 /* Back into the grant it came from, if that is still alive: never into a later one. */
 void sp_lease_give_back(struct sp_leases *leases, struct sp_lease_name name, uint64_t cost, uint64_t expiry_us);
 /* Redis granted `tokens` of `wish` to a request sent at `sent_us`, and has `remaining` left. Drops what is too late. */

@@ -26,7 +26,7 @@ static void open_window(const struct sp_leases *leases, struct sp_lease_name nam
 }
 
 void sp_lease_expect(const struct sp_leases *leases, struct sp_lease_name name) {
-    struct lease_window window __attribute__((uninitialized)); /* set as far as its cells are found by */
+    struct lease_window window SP_UNINITIALIZED; /* set as far as its cells are found by */
     open_window(leases, name, &window);
     for (uint64_t i = 0; i < LEASE_WINDOW; i += LEASE_LINE)
         __builtin_prefetch(cell_at(&window, i), 1);

@@ -257,7 +257,7 @@ void sp_limiter_levels(struct sp_limiter *limiter, const struct sp_limit_config 
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
         level_of(limiter, limit, kind, hash, &ret->bucket[kind]);
     if (limit->concurrency > 0)
-        sp_slots_peek(limiter->slots, sp_slots_name(limiter->slots, limit, facts), &ret->places_used, &ret->places_had);
+        sp_slots_peek(limiter->slots, sp_slots_name_of(limiter->slots, limit, hash), &ret->places_used, &ret->places_had);
 }
 
 /* ---- Revocations ---- */

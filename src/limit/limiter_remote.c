@@ -18,9 +18,8 @@ static struct sp_lease_name lease_of(const struct sp_limit_config *limit, unsign
 
 /* A limit of an older snapshot brings an older policy: Redis says which is in force. */
 static bool may_be_leased(const struct sp_limiter *limiter, const struct sp_limit_config *limit, unsigned kind) {
-    const struct sp_config *config = limiter->config;
-    bool current = limit >= config->limits && limit < config->limits + config->n_limits;
-    return current && limit->mode == SP_LIMIT_LEASED && sp_lease_possible(sp_limit_rate(limit, kind), sp_limit_burst(limit, kind));
+    return sp_config_has_limit(limiter->config, limit) && limit->mode == SP_LIMIT_LEASED &&
+           sp_lease_possible(sp_limit_rate(limit, kind), sp_limit_burst(limit, kind));
 }
 
 /* ---- What Redis told of one bucket ---- */
@@ -117,8 +116,8 @@ static void look_at_lease(struct sp_deciding *deciding, unsigned kind, size_t i)
 static bool use_lease(struct sp_deciding *deciding, unsigned kind, size_t i) {
     const struct sp_limit_config *limit = deciding->request->limits[i];
     struct sp_lease_answer answer;
-    sp_lease_take_at(&deciding->limiter->leases, lease_of(limit, kind, deciding->request->whose[i]), sp_limit_rate(limit, kind),
-                     sp_limit_burst(limit, kind), sp_cost_of(deciding->request, kind), deciding->now_us, &answer);
+    sp_lease_take(&deciding->limiter->leases, lease_of(limit, kind, deciding->request->whose[i]), sp_limit_rate(limit, kind),
+                  sp_limit_burst(limit, kind), sp_cost_of(deciding->request, kind), deciding->now_us, &answer);
     deciding->wish[kind][i] = answer.wish;
     if (answer.verdict == SP_LEASE_NONE)
         return false;

@@ -15,7 +15,7 @@ static bool end_holding(struct sp_limiter *limiter, struct sp_limit_request *req
 /* The record first: what is ours no more is not given back. Whoever is killed in between leaves places taken, so as little as possible is
  * in between. */
 static bool give_places(struct sp_limiter *limiter, struct sp_limit_request *request) {
-    uint64_t names[SP_REQUEST_LIMITS_MAX] __attribute__((uninitialized));
+    uint64_t names[SP_REQUEST_LIMITS_MAX] SP_UNINITIALIZED;
     size_t n = 0;
     for (uint32_t rest = request->places; rest; rest &= rest - 1)
         names[n++] = sp_place_name(limiter, request, (size_t)__builtin_ctz(rest));
@@ -56,7 +56,7 @@ void sp_deciding_undo(struct sp_deciding *deciding) {
 void sp_deciding_note_place(struct sp_deciding *deciding) {
     struct sp_limiter *limiter = deciding->limiter;
     struct sp_limit_request *request = deciding->request;
-    struct sp_holding_item item __attribute__((uninitialized));
+    struct sp_holding_item item SP_UNINITIALIZED;
     item.what = SP_HELD_PLACE;
     item.key_len = 0;
     item.name = deciding->place.name;
@@ -82,7 +82,7 @@ static bool describe_tokens(const struct sp_limit_request *request, size_t i, st
     enum sp_limit_from from = request->from[SP_LIMIT_TOKENS][i];
     item->key_len = 0;
     if (from == SP_FROM_REDIS) {
-        char key[SP_REDIS_KEY_MAX] __attribute__((uninitialized));
+        char key[SP_REDIS_KEY_MAX] SP_UNINITIALIZED;
         ssize_t len = sp_subject_redis_key("", limit, SP_LIMIT_TOKENS, &request->facts, key);
         if (len < 0 || len > SP_HOLDING_KEY_MAX)
             return false;
@@ -99,7 +99,7 @@ static bool describe_tokens(const struct sp_limit_request *request, size_t i, st
 /* As many as there is room for: of the others what was reserved stays spent. */
 static void write_tokens(struct sp_deciding *deciding) {
     struct sp_limit_request *request = deciding->request;
-    struct sp_holding_item item[SP_HOLDING_ITEMS_MAX] __attribute__((uninitialized));
+    struct sp_holding_item item[SP_HOLDING_ITEMS_MAX] SP_UNINITIALIZED;
     if (!request->holding)
         request->holding = sp_holding_begin(&deciding->limiter->holdings);
     if (!request->holding)

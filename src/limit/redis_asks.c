@@ -128,8 +128,8 @@ static void settle_along(struct sp_redis_store *store, uint64_t now_us, struct s
 
 /* Sends those of the draft's buckets that live in the slot. */
 static int send_slot(struct sp_redis_store *store, struct sp_redis_ask *ask, const unsigned *slots, unsigned slot, uint64_t due_us) {
-    struct sp_redis_asked asked[SP_REDIS_PARTS_MAX] __attribute__((uninitialized)); /* n of each are set, and read */
-    struct sp_redis_held held[SP_REDIS_PARTS_MAX] __attribute__((uninitialized));
+    struct sp_redis_asked asked[SP_REDIS_PARTS_MAX] SP_UNINITIALIZED; /* n of each are set, and read */
+    struct sp_redis_held held[SP_REDIS_PARTS_MAX] SP_UNINITIALIZED;
     struct sp_redis_pending *pending, *first = ask->pending;
     size_t n = 0;
     for (size_t i = 0; i < ask->n; i++) {

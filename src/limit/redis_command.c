@@ -25,9 +25,7 @@ void sp_redis_policies_prepare(struct sp_redis_store *store) {
 
 const struct sp_redis_prepared *sp_redis_prepared_of(const struct sp_redis_store *store, const struct sp_limit_config *limit,
                                                      enum sp_limit_kind kind) {
-    const struct sp_config *config = store->config;
-    bool current = config && limit >= config->limits && limit < config->limits + config->n_limits;
-    return current ? &store->prepared[limit - config->limits][kind] : NULL;
+    return sp_config_has_limit(store->config, limit) ? &store->prepared[limit - store->config->limits][kind] : NULL;
 }
 
 /* A request that began under an older snapshot brings older policies: they give way to whatever is stored. */
@@ -157,7 +155,7 @@ static void refused(struct sp_redis_pending *pending, const char *what, struct s
 }
 
 static void answered(struct sp_redis_pending *pending, const struct sp_resp_reply *reply) {
-    struct sp_redis_told told[SP_REDIS_PARTS_MAX] __attribute__((uninitialized)); /* as many as are decoded are read */
+    struct sp_redis_told told[SP_REDIS_PARTS_MAX] SP_UNINITIALIZED; /* as many as are decoded are read */
     if (sp_redis_wire_decode(reply, pending->asked, pending->n, pending->peek, &pending->admitted, told) < 0) {
         refused(pending, "Redis decided in an unknown form", sp_span(NULL, 0));
         return;

@@ -26,7 +26,7 @@ static void owe(struct sp_redis_store *store, struct sp_span key, const struct s
 
 static void owe_limit(struct sp_redis_store *store, const struct sp_limit_config *limit, enum sp_limit_kind kind,
                       const struct sp_limit_facts *facts, int64_t delta, uint64_t at_us) {
-    char key[SP_REDIS_KEY_MAX] __attribute__((uninitialized));
+    char key[SP_REDIS_KEY_MAX] SP_UNINITIALIZED;
     ssize_t len = sp_subject_redis_key("", limit, kind, facts, key);
     if (len < 0) {
         store->ledger.lost++;

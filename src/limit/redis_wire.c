@@ -7,7 +7,7 @@
 #include "script.h"
 
 #define EXACT        (INT64_C(1) << 53)
-#define NUMBER_MAX   20  /* digits */
+#define NUMBER_MAX   SP_DECIMAL_MAX
 #define ARGUMENT_MAX 256 /* of one bucket: ten numbers at most */
 #define HEADERS_MAX  96  /* the command, the script's name, the number of keys */
 #define REST_MAX     32  /* lengths and line ends of a key and an argument */
@@ -46,15 +46,7 @@ static char *put(char *at, const void *bytes, size_t len) {
 }
 #define PUT_TEXT(at, literal) put(at, "" literal, sizeof(literal) - 1)
 
-static char *put_number(char *at, uint64_t number) {
-    char reversed[NUMBER_MAX];
-    size_t n = sizeof reversed;
-    do {
-        reversed[--n] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    return put(at, reversed + n, sizeof reversed - n);
-}
+static char *put_number(char *at, uint64_t number) { return at + sp_decimal(number, at); }
 
 /* A number after the character that says which. */
 static char *put_next(char *at, char before, uint64_t number) {
@@ -121,7 +113,7 @@ size_t sp_redis_wire_format(struct sp_redis_asked *asked, size_t n, bool peek, u
         asked[i].key.at = at - 2 - asked[i].key.len;
     }
     for (size_t i = 0; i < n; i++) {
-        char argument[ARGUMENT_MAX] __attribute__((uninitialized));
+        char argument[ARGUMENT_MAX] SP_UNINITIALIZED;
         at = put_word(at, sp_span(argument, write_argument(&asked[i], source, argument)));
     }
     return (size_t)((peek ? PUT_TEXT(at, "$1\r\n1\r\n") : at) - out);

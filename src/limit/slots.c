@@ -9,19 +9,13 @@ size_t sp_slots_segment_size(void) { return sizeof(struct sp_slots_segment); }
 
 /* ---- Names ---- */
 
-/* Of the configuration in force, not of an older snapshot. */
-static bool is_current(const struct sp_slots *slots, const struct sp_limit_config *limit) {
-    const struct sp_config *config = slots->config;
-    return config && limit >= config->limits && limit < config->limits + config->n_limits;
-}
-
 static uint64_t hash_of_limit(const struct sp_slots *slots, const struct sp_limit_config *limit) {
     return sp_hash_span(&slots->hash_key, sp_span_text(limit->name));
 }
 
 /* Two keyed hashes, of what can never be the same bytes: as hard to foresee together as each by itself. */
 uint64_t sp_slots_name_of(const struct sp_slots *slots, const struct sp_limit_config *limit, uint64_t subject_hash) {
-    uint64_t of_limit = is_current(slots, limit) ? slots->limit_hash[limit - slots->config->limits] : hash_of_limit(slots, limit);
+    uint64_t of_limit = sp_config_has_limit(slots->config, limit) ? slots->limit_hash[limit - slots->config->limits] : hash_of_limit(slots, limit);
     uint64_t name = subject_hash ^ of_limit;
     return name ? name : 1;
 }
@@ -33,7 +27,7 @@ uint64_t sp_slots_name(const struct sp_slots *slots, const struct sp_limit_confi
 /* A request that began under an older snapshot brings an older policy: it gives way to whatever is known. */
 static struct sp_slots_policy policy_of(const struct sp_slots *slots, const struct sp_limit_config *limit) {
     return (struct sp_slots_policy){.bound = limit->concurrency,
-                                    .revision = is_current(slots, limit) ? slots->config->loaded_wall_ms : 0,
+                                    .revision = sp_config_has_limit(slots->config, limit) ? slots->config->loaded_wall_ms : 0,
                                     .strict = limit->mode == SP_LIMIT_STRICT};
 }
 
@@ -76,7 +70,7 @@ bool sp_slots_take_had(struct sp_slots *slots, uint64_t name, uint64_t most) {
 
 /* What runs here without Redis' knowledge is told to it when it is back. */
 static void note_key(struct sp_slots *slots, const struct sp_place_ask *ask, const struct sp_slots_seen *seen) {
-    char bytes[SP_REDIS_KEY_MAX] __attribute__((uninitialized));
+    char bytes[SP_REDIS_KEY_MAX] SP_UNINITIALIZED;
     struct sp_span key;
     struct sp_slots_policy policy = policy_of(slots, ask->limit);
     if (!sp_slots_with_redis(slots) || key_of(slots, ask->limit, ask->facts, bytes, &key) < 0)
@@ -130,7 +124,7 @@ static int wait_for(struct sp_slots *slots, struct sp_place_ask *ask, const stru
 }
 
 static enum sp_place_verdict take_with_redis(struct sp_slots *slots, struct sp_place_ask *ask) {
-    char bytes[SP_REDIS_KEY_MAX] __attribute__((uninitialized));
+    char bytes[SP_REDIS_KEY_MAX] SP_UNINITIALIZED;
     struct sp_span key;
     if (!sp_slots_with_redis(slots))
         return SP_PLACE_AWAY;

@@ -60,7 +60,7 @@ static void canon_text(struct canon *canon, const struct sp_hash_key *hash_key, 
 uint64_t sp_subject_hash(const struct sp_hash_key *hash_key, uint32_t by, const struct sp_limit_facts *facts) {
     struct dimension dimensions[DIMENSIONS];
     size_t n = dimensions_of(by, facts, dimensions);
-    struct canon canon __attribute__((uninitialized)); /* hashed only as far as it is written */
+    struct canon canon SP_UNINITIALIZED; /* hashed only as far as it is written */
     canon.len = 0;
     canon_word(&canon, by);
     if (by & SP_BY_ADDRESS) {
@@ -103,7 +103,7 @@ static void put(struct key_text *text, const char *bytes, size_t len) {
 
 static void put_escaped(struct key_text *text, struct sp_span raw) {
     static const char digits[] = "0123456789ABCDEF";
-    char escaped[3 * ESCAPED_AT_ONCE] __attribute__((uninitialized));
+    char escaped[3 * ESCAPED_AT_ONCE] SP_UNINITIALIZED;
     while (raw.len > 0 && (!text->spilled || text->digest)) {
         size_t n = sp_min(raw.len, (size_t)ESCAPED_AT_ONCE);
         char *to = escaped;

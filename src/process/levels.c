@@ -39,7 +39,7 @@ struct sp_levels {
 static int64_t level_of_view(const struct sp_limit_view *view, const struct sp_rate *rate) {
     if (view->remaining > 0)
         return (int64_t)view->remaining;
-    wide parts = (wide)view->reset_ms * 1000 * rate->amount, missing = parts / rate->period_us + (parts % rate->period_us != 0);
+    wide missing = sp_divide_up((wide)view->reset_ms * 1000 * rate->amount, rate->period_us);
     int64_t level = (int64_t)view->burst - (int64_t)sp_min(missing, (wide)INT64_MAX / 2);
     return sp_min(level, (int64_t)0);
 }
@@ -54,7 +54,7 @@ static void tell_bucket(const struct look *look, unsigned kind, const struct sp_
     ret->burst = view->burst;
     ret->full_after_ms = view->reset_ms;
     ret->leased = here->leased;
-    ret->refused_ms = here->refused_us / 1000 + (here->refused_us % 1000 != 0);
+    ret->refused_ms = sp_divide_up(here->refused_us, 1000);
     if (shared && !decision->degraded)
         ret->level = level_of_view(view, rate);
     else

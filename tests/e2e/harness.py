@@ -38,7 +38,7 @@ def wait_until(condition, within=5.0, what="the condition"):
         if value:
             return value
         if time.monotonic() > until:
-            raise AssertionError(f"{what}: not within {within * SLOWER:g} s")
+            raise AssertionError(f"{what() if callable(what) else what}: not within {within * SLOWER:g} s")
         time.sleep(0.005)
 
 
@@ -506,7 +506,8 @@ class Gateway:
     def log_lines(self):
         try:
             with open(self.access_log) as file:
-                return [json.loads(line) for line in file.read().splitlines()]
+                text = file.read()
+                return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
         except FileNotFoundError:
             return []
 

@@ -2,16 +2,9 @@
 #include <stdio.h>
 
 #include "replay.h"
+#include "../require.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
-
-#define REQUIRE(condition)                                                                                                                 \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                                \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
 
 static const char policies[] =
     "[{\"name\":\"a\",\"by\":[\"subject\",\"tenant\"],\"requests\":{\"amount\":2,\"period_us\":1000000,\"burst\":%d},\"tokens\":null,"

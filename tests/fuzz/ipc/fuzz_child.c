@@ -2,21 +2,14 @@
  * descriptor, length (2 bytes, little-endian), payload. Whatever comes, the role is only told what the contract in process.h promises. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <sallyport/process.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+#include "../require.h"
 
-#define REQUIRE(condition)                                                                                                                 \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                                \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 enum { KIND_NULL, KIND_SEGMENT, KIND_DOCUMENT, KIND_GARBAGE, KIND_COUNT };
 

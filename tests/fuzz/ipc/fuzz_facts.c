@@ -1,18 +1,11 @@
 /* Facts from a peer that may have been subverted: the fixed part, then the texts. What is read is written back as the same bytes. */
 #include <errno.h>
-#include <stdio.h>
 
 #include <sallyport/ipc.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+#include "../require.h"
 
-#define REQUIRE(condition)                                                                                                                 \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                                \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     struct sp_msg_facts message, again;

@@ -1,21 +1,14 @@
 /* Frames from a peer that may have been subverted: byte 0 is who speaks, byte 1 who listens, byte 2 how many descriptors come along, the
  * rest is the packet. First the pure check, then a real channel: what reaches its owner must be what the table allows. */
 #include <errno.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <sallyport/ipc.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+#include "../require.h"
 
-#define REQUIRE(condition)                                                                                                                 \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                                                \
-            abort();                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 struct listener {
     enum sp_role_id self, peer;

@@ -15,7 +15,7 @@
 
 #include "bucket.h"
 #include "judge.h"
-#include "lease.h"
+#include "lease_now.h"
 
 #define GATEWAYS   4
 #define EVENTS_MAX 4096
@@ -140,7 +140,7 @@ static void request(unsigned gateway) {
     struct sp_lease_answer answer;
     uint64_t cost = 1 + dice_below(&world->seed, world->cost_max);
     world->asked += cost;
-    sp_lease_take(&world->gateway[gateway], the_subject(), &world->redis.policy.rate, world->redis.policy.burst, cost, &answer);
+    lease_take_now(&world->gateway[gateway], the_subject(), &world->redis.policy.rate, world->redis.policy.burst, cost, &answer);
     if (answer.verdict == SP_LEASE_GIVEN) {
         uint64_t fate = world->faults ? dice_below(&world->seed, 50) : 2;
         if (fate == 0) /* another limit refused */
@@ -277,7 +277,7 @@ static uint64_t admitted_at_once(bool careless) {
     world->now_us += T_US - 100;
     for (;;) {
         struct sp_lease_answer answer;
-        sp_lease_take(&world->gateway[0], the_subject(), &world->redis.policy.rate, 250, 1, &answer);
+        lease_take_now(&world->gateway[0], the_subject(), &world->redis.policy.rate, 250, 1, &answer);
         if (answer.verdict != SP_LEASE_GIVEN && !decide(&world->redis, world->now_us, 1, 0).admitted)
             break;
         admit(1);
@@ -387,7 +387,7 @@ static void work(struct sp_leases *leases, unsigned me) {
     while (!__atomic_load_n(&yard->stop, __ATOMIC_SEQ_CST)) {
         struct sp_lease_answer answer;
         hear(leases, me);
-        sp_lease_take(leases, the_subject(), &real_rate, REAL_BURST, 1, &answer);
+        lease_take_now(leases, the_subject(), &real_rate, REAL_BURST, 1, &answer);
         uint64_t n = yard->log[me].n;
         if (answer.verdict == SP_LEASE_GIVEN && n < LOG_MAX) {
             yard->log[me].at_us[n] = sp_min(sp_clock_us(), answer.expiry_us - 1);

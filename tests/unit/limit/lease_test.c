@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "judge.h"
-#include "lease.h"
+#include "lease_now.h"
 #include "lease_table.h"
 
 #define START_US (UINT64_C(1) << 32)
@@ -64,7 +64,7 @@ static struct sp_lease_name name_of(uint64_t subject) {
 
 static struct sp_lease_answer take_of(struct world *world, struct sp_lease_name name, uint64_t cost) {
     struct sp_lease_answer answer;
-    sp_lease_take(&world->leases, name, &thousand, BURST, cost, &answer);
+    lease_take_now(&world->leases, name, &thousand, BURST, cost, &answer);
     return answer;
 }
 static struct sp_lease_answer take(struct world *world, uint64_t cost) { return take_of(world, name_of(1), cost); }
@@ -139,7 +139,7 @@ static void who_takes_several_is_told_when_each_dies(void **state) {
     struct world *world = *state;
     struct sp_lease_answer answer;
     deposit(world, 5, world->now);
-    sp_lease_take_at(&world->leases, name_of(1), &thousand, BURST, 1, world->now, &answer);
+    sp_lease_take(&world->leases, name_of(1), &thousand, BURST, 1, world->now, &answer);
     assert_in_range(answer.expiry_us, world->now + T_US - 64, world->now + T_US);
 }
 
@@ -439,7 +439,7 @@ static void work(struct sp_leases *leases, unsigned me, uint64_t rounds) {
             sp_lease_deposit(leases, name_of(subject), 20, 20, now, 0);
             continue;
         }
-        sp_lease_take(leases, name_of(subject), &thousand, BURST, 1, &answer);
+        lease_take_now(leases, name_of(subject), &thousand, BURST, 1, &answer);
         if (answer.verdict != SP_LEASE_GIVEN)
             continue;
         if (dice == 1)
@@ -530,7 +530,7 @@ static void a_process_that_was_stopped_gives_nothing_that_died_meanwhile(void **
         struct sp_lease_answer answer;
         while (!__atomic_load_n(&yard->stop, __ATOMIC_SEQ_CST)) {
             uint64_t before = sp_clock_us();
-            sp_lease_take(&leases, name_of(1), &thousand, BURST, 1, &answer);
+            lease_take_now(&leases, name_of(1), &thousand, BURST, 1, &answer);
             if (answer.verdict != SP_LEASE_GIVEN)
                 continue;
             yard->tally[0].given++;
