@@ -154,7 +154,7 @@ HAPROXY_JWT = """    http-request set-var(txn.bearer) http_auth_bearer
     http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 1000000 }}"""
 
 
-def haproxy_peer(directory, backend_port, name="haproxy", checks="", headers=(), tables=""):
+def haproxy_peer(directory, backend_port, name="haproxy", checks="", headers=(), tables="", tuning=""):
     port = harness.free_port()
     both = directory / "both.pem"
     both.write_text((directory / "server.pem").read_text() + (directory / "server.key").read_text())
@@ -166,6 +166,7 @@ def haproxy_peer(directory, backend_port, name="haproxy", checks="", headers=(),
     no strict-limits
     ssl-default-bind-ciphersuites {CIPHER}
     ssl-default-bind-curves {GROUP}
+{tuning}
 defaults
     mode http
     backlog 4096
@@ -191,6 +192,14 @@ backend out
 def haproxy_jwt_peer(directory, backend_port, headers):
     return haproxy_peer(directory, backend_port, "haproxy + JWT + table", HAPROXY_JWT.format(es=directory / "es.pem", rs=directory / "rs.pem"), headers,
                         "backend callers\n    stick-table type string len 64 size 1m expire 1m store http_req_rate(1s)")
+
+
+def haproxy_model_peer(directory, backend_port):
+    """It waits for the whole body and reads the model from it, as far as it can: `json_query` looks for the name and checks nothing."""
+    checks = """    option http-buffer-request
+    http-request set-var(txn.model) req.body,json_query('$.model')
+    http-request deny deny_status 404 unless { var(txn.model) -m str demo }"""
+    return haproxy_peer(directory, backend_port, "haproxy + model", checks, tuning="    tune.bufsize 262144")
 
 
 # ---- The floor ----

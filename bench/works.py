@@ -67,7 +67,7 @@ def large_prompt(rig):
         if not passed["count"]:
             raise Failed("the time it was sent at did not get through")
         return {**found, "requests_per_second": result["answered"] / result["seconds"], "first_byte_p50_us": passed["p50_us"], "first_byte_p99_us": passed["p99_us"]}
-    makers = [*plain_ones(rig, source), policy(rig, source)]
+    makers = [*plain_ones(rig, source), peers.haproxy_model_peer(rig.directory, source), policy(rig, source)]
     return in_turns(rig, "prompt of 214 KB", makers, measure)
 
 
