@@ -1,6 +1,7 @@
 /* Waiting for what an issuer says: equal questions are one, everybody who waits goes on, and nobody waits for ever. */
 #include "scene.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 #define OPAQUE(token) "GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " token "\r\n\r\n"
@@ -74,11 +75,14 @@ static struct sp_exchange *request_with_kid(unsigned number) {
     return request(head);
 }
 
-static unsigned times(const char *text) {
+/* How often this status was told. A request's id may end in the same digits. */
+static unsigned times(const char *status) {
     unsigned count = 0;
-    struct sp_span rest = sp_buffer_span(&scene.told);
-    for (const char *at; (at = memmem(rest.at, rest.len, text, strlen(text))); count++)
+    struct sp_span told = sp_buffer_span(&scene.told), rest = told;
+    for (const char *at; (at = memmem(rest.at, rest.len, status, strlen(status)));) {
+        count += at == told.at || !isalnum((unsigned char)at[-1]);
         rest = sp_span_from(rest, (size_t)(at - rest.at) + 1);
+    }
     return count;
 }
 
