@@ -62,7 +62,7 @@ static bool parse_time(const char *text, uint64_t *ret_s) {
     uint64_t ms = 0;
     if (strcmp(text, "0") != 0 && sp_parse_duration(sp_span_text(text), &ms) < 0)
         return false;
-    *ret_s = (ms + 999) / 1000;
+    *ret_s = sp_divide_up(ms, 1000);
     return true;
 }
 

@@ -77,7 +77,7 @@ static uint64_t prompt_of(const struct sp_exchange *x) { return x->inspection.se
 
 static uint64_t so_far(const struct sp_exchange *x, const struct sp_usage *usage) {
     uint64_t input = usage->input_known ? usage->input : prompt_of(x);
-    return usage->known ? usage->input + usage->output : input + (usage->text_bytes + 3) / 4;
+    return usage->known ? usage->input + usage->output : input + sp_divide_up(usage->text_bytes, 4);
 }
 
 struct sp_span sp_tokens_read(struct sp_exchange *x, struct sp_span *input) {
@@ -102,7 +102,7 @@ static uint64_t estimate(struct sp_exchange *x, const struct sp_usage *usage) {
     if (x->told_status && !usage) /* an answer that cannot be read: what was reserved is what it cost */
         output = x->inspection.reserve - x->inspection.prompt;
     else if (x->told_status) /* else the server was at work on it, and nobody knows how far it came */
-        output = (usage->text_bytes + 3) / 4;
+        output = sp_divide_up(usage->text_bytes, 4);
     x->tokens_estimated = true;
     x->tokens_in = (int64_t)input;
     x->tokens_out = (int64_t)output;

@@ -35,7 +35,7 @@ bool sp_lease_possible(const struct sp_rate *rate, uint64_t burst) {
 
 static uint64_t earned_in_lease(const struct sp_rate *rate) {
     wide earned = (wide)rate->amount * T_US;
-    return (uint64_t)sp_min(earned / rate->period_us + (earned % rate->period_us != 0), (wide)LEASE_AMOUNT_MAX);
+    return (uint64_t)sp_min(sp_divide_up(earned, rate->period_us), (wide)LEASE_AMOUNT_MAX);
 }
 
 /* ---- Demand ---- */

@@ -17,7 +17,7 @@ static void unpack(uint64_t packed, struct sp_local_policy *ret) {
 
 static uint64_t pack_rate(const struct sp_rate *rate, uint64_t burst) {
     wide units = (wide)rate->period_us * UNITS_PER_US;
-    wide cost = units / rate->amount + (units % rate->amount != 0);
+    wide cost = sp_divide_up(units, rate->amount);
     cost = sp_max(cost, (wide)1);
     cost = sp_min(cost, (wide)SPAN_MAX);
     return pack((uint64_t)cost, sp_min(burst, SPAN_MAX / (uint64_t)cost));
@@ -58,7 +58,7 @@ uint64_t sp_local_full_at(const struct sp_local_row *row, uint64_t word, const s
 
     uint64_t missing = instant_of(word) > now ? instant_of(word) - now : 0;
     wide scaled = (wide)missing * policy->cost;
-    scaled = scaled / old.cost + (scaled % old.cost != 0);
+    scaled = sp_divide_up(scaled, old.cost);
     if (policy->burst >= old.burst) {
         scaled += (wide)(policy->burst - old.burst) * policy->cost; /* growth gives no gift */
     } else {

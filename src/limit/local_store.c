@@ -375,6 +375,6 @@ int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, 
         return -ENOENT;
     const struct sp_local_policy *policy = &attempt.policy;
     uint64_t missing = attempt.full_at > attempt.now ? attempt.full_at - attempt.now : 0;
-    *ret = (int64_t)policy->burst - (int64_t)(missing / policy->cost + (missing % policy->cost != 0));
+    *ret = (int64_t)policy->burst - (int64_t)sp_divide_up(missing, policy->cost);
     return 0;
 }

@@ -23,7 +23,7 @@ void sp_slots_look_at(struct sp_slots_talk *talk, uint64_t at_us) {
     sp_list_insert_(&talk->looking, after, after->next);
     uint64_t now_us = sp_clock_us();
     if (after == &slots->looking)
-        sp_timer_start(slots->loop, &slots->look, at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
+        sp_timer_start(slots->loop, &slots->look, at_us > now_us ? sp_divide_up(at_us - now_us, 1000) : 0);
 }
 
 static uint32_t surplus(struct sp_slots_word word) { return word.had > word.used ? word.had - word.used : 0; }
