@@ -11,6 +11,7 @@ TOKENS = 4000  # in one round, each seen once
 IDLE = 2000
 STREAMS, EVENTS = 1000, 50
 STORM = 5000
+PIECES = 20  # that all callers come in
 
 
 def cpu(running, load):
@@ -175,21 +176,24 @@ def growth_of_connections(rig):
 
 
 def growth_of_callers(rig):
-    """Both times each request carries a token that nobody has seen before; of 10 callers, then of as many as there are requests."""
+    """Two gateways of the same kind in turns, PIECES times: one that only ever sees 10 callers, and one that sees new ones with every request. Tokens
+    are new ones with both. What counts is the second half, when half of all callers are known."""
     begins = json.dumps({"iss": "https://batch.tests.example", "aud": "inference", "roles": ["chat"], "iat": int(time.time()), "exp": int(time.time()) + 7200})[:-1] + ","
+    requests = rig.options.callers // PIECES
 
-    def at(peer, callers, requests):
-        with Load(rig, peer.port, "--connections", 32, "--seconds", 600, "--requests", requests, "--hs256", rig.directory / "batch.secret", "--claims", begins,
-                  "--callers", callers) as load:
-            return cpu([peer], load)
-
-    def measure(peer, _):
-        few = min(rig.options.callers, 50000)
-        found = grown(rig, lambda: at(peer, 10, few), lambda: at(peer, rig.options.callers, rig.options.callers))
-        return {**found, "mib": peer.memory() / 2**20}
-    makers = [policy(rig, rig.backend_port, "leased", "whole policy, this machine", change=lambda config: config.pop("redis")),
-              policy(rig, rig.backend_port, "strict")]
-    return in_turns(rig, "growth of callers", makers, measure, rounds=1)
+    def load(peer, callers):
+        return Load(rig, peer.port, "--connections", 32, "--seconds", 600, "--requests", requests, "--hs256", rig.directory / "batch.secret", "--claims", begins,
+                    "--callers", callers)
+    rows = []
+    for name, mode, change in (("whole policy, this machine", "leased", lambda config: config.pop("redis")), ("whole policy strict", "strict", None)):
+        few, many = (rig.add(policy(rig, rig.backend_port, mode, f"{name}, {which}", change=change)) for which in ("few", "many"))
+        row = Row("growth of callers", name, void=few.void or many.void)
+        with load(few, 10) as asks_few, load(many, rig.options.callers) as asks_many:
+            for piece in range(PIECES):
+                row.attempt(lambda: {**grown(rig, lambda: cpu([few], asks_few), lambda: cpu([many], asks_many)), "mib": many.memory() / 2**20}, keep=piece >= PIECES // 2)
+        rig.remove(few, many)
+        rows.append(row)
+    return rows
 
 
 def growth_of_workers(rig):
