@@ -10,6 +10,7 @@
  *   --addresses N     from so many loopback addresses of its own; 0: from 127.0.0.1
  *   --seconds N       how long a run lasts (2); --requests N: or until so many were sent
  *   --rate N          requests a second over all connections; 0: on each the next when the last was answered
+ *   --plain           without TLS: what there is without a gateway
  *   --new, --resume   a new connection for each request; continuing the session of the last one
  *   --silent          nothing is asked: connections only stand
  *   --streams         one request each, whose answer never ends: events that carry "@" and 20 digits, when they were sent (bench/source.c)
@@ -57,7 +58,7 @@ static struct options {
     uint16_t port;
     unsigned connections, at_once, addresses, rate, seconds;
     uint64_t requests;
-    bool fresh, resume, silent, streams;
+    bool fresh, resume, silent, streams, plain;
 } option = {.connections = 32, .at_once = 32, .seconds = 2};
 
 static struct asking asking = {.path = "/v1/chat/completions", .body = "", .callers = 1};
@@ -94,6 +95,16 @@ static void stand(struct connection *connection) {
     connection->stood = true;
 }
 
+static void begin_tls(struct connection *connection) {
+    connection->tls = SSL_new(context);
+    if (!connection->tls || !SSL_set_fd(connection->tls, connection->fd))
+        fail("SSL_new");
+    SSL_set_app_data(connection->tls, connection);
+    SSL_set_connect_state(connection->tls);
+    if (option.resume && connection->session)
+        SSL_set_session(connection->tls, connection->session);
+}
+
 static void begin_connection(struct connection *connection) {
     int one = 1;
     struct sockaddr_in there = {.sin_family = AF_INET, .sin_port = htons(option.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, here = there;
@@ -108,13 +119,8 @@ static void begin_connection(struct connection *connection) {
             fail("bind");
     }
     (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    connection->tls = SSL_new(context);
-    if (!connection->tls || !SSL_set_fd(connection->tls, connection->fd))
-        fail("SSL_new");
-    SSL_set_app_data(connection->tls, connection);
-    SSL_set_connect_state(connection->tls);
-    if (option.resume && connection->session)
-        SSL_set_session(connection->tls, connection->session);
+    if (!option.plain)
+        begin_tls(connection);
     connection->phase = CONNECTING;
     connection->head_len = 0;
     connection->in_body = false;
@@ -125,7 +131,7 @@ static void begin_connection(struct connection *connection) {
 static void end_connection(struct connection *connection) {
     if (connection->phase == CLOSED)
         return;
-    if (connection->phase == READING || connection->phase == STANDING)
+    if (connection->tls && (connection->phase == READING || connection->phase == STANDING))
         SSL_shutdown(connection->tls);
     ERR_clear_error();
     SSL_free(connection->tls);
@@ -171,12 +177,37 @@ static void broken(struct connection *connection) {
     }
 }
 
+/* ---- Bytes ---- */
+
+/* 1: done, 0: later, -1: broken. */
+static int verdict(const struct connection *connection, int done, int later) {
+    return done > 0 ? 1 : (connection->tls ? SSL_get_error(connection->tls, 0) == later : errno == EAGAIN) ? 0 : -1;
+}
+
+static int write_some(const struct connection *connection, const char *bytes, size_t len, size_t *written) {
+    if (connection->tls)
+        return verdict(connection, SSL_write_ex(connection->tls, bytes, len, written), SSL_ERROR_WANT_WRITE);
+    ssize_t n = send(connection->fd, bytes, len, MSG_NOSIGNAL);
+    *written = n > 0 ? (size_t)n : 0;
+    return verdict(connection, n > 0, 0);
+}
+
+static int read_some(const struct connection *connection, char *bytes, size_t len, size_t *read) {
+    if (connection->tls)
+        return verdict(connection, SSL_read_ex(connection->tls, bytes, len, read), SSL_ERROR_WANT_READ);
+    ssize_t n = recv(connection->fd, bytes, len, 0);
+    *read = n > 0 ? (size_t)n : 0;
+    errno = n == 0 ? ECONNRESET : errno;
+    return verdict(connection, n > 0, 0);
+}
+
 /* ---- Asking ---- */
 
 static void go_on_writing(struct connection *connection) {
     size_t written;
-    if (!SSL_write_ex(connection->tls, connection->out + connection->out_at, connection->out_len - connection->out_at, &written)) {
-        if (SSL_get_error(connection->tls, 0) == SSL_ERROR_WANT_WRITE)
+    int r = write_some(connection, connection->out + connection->out_at, connection->out_len - connection->out_at, &written);
+    if (r <= 0) {
+        if (r == 0)
             watch(connection, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
         else
             broken(connection);
@@ -306,20 +337,18 @@ static void read_answer(struct connection *connection) {
     static char bytes[PIECE];
     do {
         size_t len = 0;
-        if (SSL_read_ex(connection->tls, bytes, sizeof bytes, &len)) {
-            if (connection->phase == READING)
-                take(connection, bytes, len);
-        } else if (SSL_get_error(connection->tls, 0) != SSL_ERROR_WANT_READ) {
+        int r = read_some(connection, bytes, sizeof bytes, &len);
+        if (r < 0)
             broken(connection);
+        if (r <= 0)
             return;
-        } else {
-            return;
-        }
+        if (connection->phase == READING)
+            take(connection, bytes, len);
     } while (connection->tls && SSL_has_pending(connection->tls));
 }
 
 static void stood_up(struct connection *connection) {
-    run.resumed += (uint64_t)SSL_session_reused(connection->tls);
+    run.resumed += connection->tls && SSL_session_reused(connection->tls);
     watch(connection, EPOLLIN, EPOLL_CTL_MOD);
     if (option.fresh || option.streams)
         write_request(connection);
@@ -328,6 +357,10 @@ static void stood_up(struct connection *connection) {
 }
 
 static void shake_hands(struct connection *connection) {
+    if (option.plain) {
+        stood_up(connection);
+        return;
+    }
     connection->phase = HANDSHAKE;
     int r = SSL_do_handshake(connection->tls), error = r == 1 ? SSL_ERROR_NONE : SSL_get_error(connection->tls, r);
     if (r == 1)
@@ -473,12 +506,12 @@ static void set(const char *name, const char *value) {
 }
 
 static void read_options(int argc, char **argv) {
-    static int fresh, resume, silent, streams, stamp;
+    static int fresh, resume, silent, streams, stamp, plain;
     static const struct option known[] = {
         {"connections", 1, NULL, 0}, {"addresses", 1, NULL, 0}, {"seconds", 1, NULL, 0}, {"requests", 1, NULL, 0}, {"rate", 1, NULL, 0},
         {"path", 1, NULL, 0},        {"header", 1, NULL, 0},    {"body", 1, NULL, 0},    {"tokens", 1, NULL, 0},   {"hs256", 1, NULL, 0},
         {"at-once", 1, NULL, 0},     {"claims", 1, NULL, 0},    {"callers", 1, NULL, 0},   {"new", 0, &fresh, 1},   {"resume", 0, &resume, 1}, {"silent", 0, &silent, 1},
-        {"streams", 0, &streams, 1}, {"stamp", 0, &stamp, 1},   {0},
+        {"streams", 0, &streams, 1}, {"stamp", 0, &stamp, 1},   {"plain", 0, &plain, 1}, {0},
     };
     int index, found;
     while ((found = getopt_long(argc, argv, "", known, &index)) == 0)
@@ -493,6 +526,7 @@ static void read_options(int argc, char **argv) {
     option.resume = resume;
     option.silent = silent;
     option.streams = streams;
+    option.plain = plain;
     asking.stamped = stamp;
 }
 

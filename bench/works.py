@@ -109,11 +109,18 @@ def new_tokens(rig):
 
 
 def streams(rig):
-    """Delay is from the backend's write to the client's read; what there is without a gateway is not taken off."""
+    """Delay is from the backend's write to the client's read. Added is what is more than in the same round without a gateway and without TLS."""
     source = rig.start_source(EVENTS)
-    memory = []
+    memory, bare = [], {}
 
     def measure(peer, number):
+        if peer.name == "no gateway":
+            with Load(rig, peer.port, "--connections", STREAMS, "--at-once", 100, "--streams", "--plain", body=SMALL) as load:
+                load.begin()
+                load.finish()
+                time.sleep(0.5)
+                bare[number] = delays(load, rig.options.seconds)
+            return {"delay_p50_us": bare[number]["p50_us"], "delay_p99_us": bare[number]["p99_us"]}
         small = peer.memory()
         with Load(rig, peer.port, "--connections", STREAMS, "--at-once", 100, "--streams", headers=peer.headers, body=SMALL) as load:
             load.begin()
@@ -127,8 +134,9 @@ def streams(rig):
             raise Failed(f"{result['events']} events came, {wanted:.0f} were due")
         if number == 0:  # later rounds find memory that the first one has left
             memory.append((peer.name, {"kib": grown / 1024 / STREAMS}))
-        return {"cpu_us": spent * 1e6 / result["events"], "delay_p50_us": result["p50_us"], "delay_p99_us": result["p99_us"]}
-    makers = [*plain_ones(rig, source, access="proxy_buffering off;"), policy(rig, source)]
+        return {"cpu_us": spent * 1e6 / result["events"], "delay_p50_us": result["p50_us"], "delay_p99_us": result["p99_us"],
+                "added_p99_us": result["p99_us"] - bare[number]["p99_us"]}
+    makers = [peers.Peer("no gateway", source, lambda: [], lambda: None), *plain_ones(rig, source, access="proxy_buffering off;"), policy(rig, source)]
     rows = in_turns(rig, "streams", makers, measure, ready=False)
     for name, found in memory:
         rows.append(Row("open streams", name))
