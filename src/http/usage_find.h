@@ -21,7 +21,7 @@ static inline sp_bytes16 sp_bytes16_at(const char *at) {
 /* The index of the first byte of a comparison's result that is set; 16: none. */
 static inline size_t sp_bytes16_first(sp_bytes16 found) {
 #ifdef __SSE2__
-    return (size_t)__builtin_ctz((unsigned)_mm_movemask_epi8((__m128i)found) | 1u << 16);
+    return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8((__m128i)found) | 1u << 16);
 #else
     uint64_t half[2];
     memcpy(half, &found, sizeof half);

@@ -1,22 +1,10 @@
 #include "usage_places.h"
 
-#include "chars.h"
-
-enum { NAME_MAX = 27, MEMBERS_MAX = 8 };
-
-/* The lengths stand side by side, so that one look tells which names can be meant; for most there is none. */
-struct members {
-    uint8_t len[MEMBERS_MAX]; /* 0: no more */
-    struct {
-        uint8_t place;
-        char name[NAME_MAX];
-    } member[MEMBERS_MAX];
-};
-
-#define MEMBER(i, member_name, member_place) .len[i] = sizeof(member_name) - 1, .member[i] = {member_place, member_name}
+#define MEMBER(i, member_name, member_place)                                                                                               \
+    .mark[i] = SP_PLACE_MARK(sizeof(member_name) - 1, (member_name)[1]), .member[i] = {member_name, member_place}
 
 /* Deltas of a stream are counted, not the events that say the same text again when it is whole (response.output_text.done and so on). */
-static const struct members members[SP_PLACE_COUNT] = {
+const struct sp_place_members sp_place_members[SP_PLACE_NUMBER] = {
     [SP_PLACE_ROOT] = {MEMBER(0, "choices", SP_PLACE_CHOICES), MEMBER(1, "usage", SP_PLACE_USAGE), MEMBER(2, "delta", SP_PLACE_DELTA),
                        MEMBER(3, "message", SP_PLACE_MESSAGE), MEMBER(4, "response", SP_PLACE_RESPONSE),
                        MEMBER(5, "content", SP_PLACE_CONTENT), MEMBER(6, "output", SP_PLACE_OUTPUT)},
@@ -62,21 +50,3 @@ const uint8_t sp_place_takes[SP_PLACE_COUNT] = {
     [SP_PLACE_OUTPUT] = SP_PLACE_LIST,
     [SP_PLACE_PARTS] = SP_PLACE_LIST,
 };
-
-/* Bits 7, 15 …: which of eight bytes are equal to `byte`. No sum of seven bits and 0x7f reaches the next byte. */
-static uint64_t equal_bytes(const uint8_t bytes[8], uint8_t byte) {
-    uint64_t word = sp_char_word((const char *)bytes) ^ SP_CHAR_EACH(byte);
-    return ~((word & SP_CHAR_EACH(0x7f)) + SP_CHAR_EACH(0x7f)) & ~word & SP_CHAR_EACH(0x80);
-}
-
-enum sp_place sp_place_of_member(enum sp_place object, struct sp_span name) {
-    const struct members *of = &members[object];
-    if (name.len == 0 || name.len > NAME_MAX)
-        return SP_PLACE_NONE;
-    for (uint64_t same = equal_bytes(of->len, (uint8_t)name.len); same; same &= same - 1) {
-        unsigned i = (unsigned)__builtin_ctzll(same) >> 3;
-        if (of->member[i].name[0] == name.at[0] && memcmp(of->member[i].name, name.at, name.len) == 0)
-            return (enum sp_place)of->member[i].place;
-    }
-    return SP_PLACE_NONE;
-}

@@ -4,6 +4,9 @@
 
 #include <sallyport/base.h>
 
+#include "chars.h"
+#include "usage_find.h"
+
 /* The numbers an answer may say, in all their names. */
 enum sp_said_number {
     SP_SAID_PROMPT,
@@ -47,7 +50,42 @@ enum {
 enum { SP_PLACE_OBJECT = 1, SP_PLACE_LIST = 2, SP_PLACE_COUNTED = 4 };
 extern const uint8_t sp_place_takes[SP_PLACE_COUNT];
 
+/* The members of an object that have a place. Length and second letter must tell them apart: these stand side by side, so that one look at
+ * all says which name can be meant; mostly there is none. */
+#define SP_PLACE_MARK(len, second) (uint16_t)((len) << 8 | (uint8_t)(second))
+enum { SP_PLACE_MEMBERS_MAX = 8, SP_PLACE_NAME_MIN = 4, SP_PLACE_NAME_MAX = 31 };
+struct sp_place_members {
+    uint16_t mark[SP_PLACE_MEMBERS_MAX] __attribute__((aligned(16))); /* 0: no more */
+    struct sp_place_member {
+        char name[SP_PLACE_NAME_MAX];
+        uint8_t place;
+    } member[SP_PLACE_MEMBERS_MAX];
+} __attribute__((aligned(512))); /* so that the index is only shifted */
+extern const struct sp_place_members sp_place_members[SP_PLACE_NUMBER];
+
+/* Of names of at least SP_PLACE_NAME_MIN bytes, eight a step; the last step may look once more at what the one before it has seen. */
+static inline bool sp_place_same_name(const char *a, const char *b, size_t len) {
+    if (len < 8)
+        return memcmp(a, b, SP_PLACE_NAME_MIN) == 0 &&
+               memcmp(a + len - SP_PLACE_NAME_MIN, b + len - SP_PLACE_NAME_MIN, SP_PLACE_NAME_MIN) == 0;
+    for (size_t i = 0; i < len - 8; i += 8)
+        if (sp_char_word(a + i) != sp_char_word(b + i))
+            return false;
+    return sp_char_word(a + len - 8) == sp_char_word(b + len - 8);
+}
+
 /* The place of a member, by its name as it stands between the quotes. */
-enum sp_place sp_place_of_member(enum sp_place object, struct sp_span name);
+static inline enum sp_place sp_place_of_member(enum sp_place object, struct sp_span name) {
+    const struct sp_place_members *of = &sp_place_members[object];
+    uint16_t marks __attribute__((vector_size(sizeof of->mark)));
+    if (name.len < SP_PLACE_NAME_MIN || name.len > SP_PLACE_NAME_MAX)
+        return SP_PLACE_NONE;
+    memcpy(&marks, of->mark, sizeof marks);
+    size_t i = sp_bytes16_first((sp_bytes16)(marks == SP_PLACE_MARK(name.len, name.at[1]))) / sizeof of->mark[0];
+    if (i == SP_PLACE_MEMBERS_MAX)
+        return SP_PLACE_NONE;
+    enum sp_place place = of->member[i].place;
+    return sp_place_same_name(of->member[i].name, name.at, name.len) ? place : SP_PLACE_NONE;
+}
 
 #endif

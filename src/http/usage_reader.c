@@ -13,7 +13,6 @@ enum { HELD_KEPT = 4096 };
 struct sp_usage_reader {
     struct sp_usage usage;
     struct sp_said said; /* so far, over all events */
-    struct sp_usage_scan scan;
     struct sp_sse sse;
     enum sp_usage_form form;
     bool withhold;
@@ -24,6 +23,7 @@ struct sp_usage_reader {
     size_t owed;        /* bytes at the front of the input that have been read and are only to be passed */
     uint64_t event_len; /* of the event under way, in earlier inputs */
     struct sp_buffer held;
+    struct sp_usage_scan scan; /* writes what it reads, but for text_bytes */
 };
 
 enum sp_usage_form sp_usage_form(struct sp_span content_type, struct sp_span content_encoding) {
@@ -58,7 +58,10 @@ void sp_usage_reader_free(struct sp_usage_reader *reader) {
 
 void sp_usage_begin(struct sp_usage_reader *reader, enum sp_usage_form form, bool withhold) {
     sp_buffer_free(&reader->held);
-    *reader = (struct sp_usage_reader){.held = reader->held, .form = form, .withhold = withhold && form == SP_USAGE_EVENTS};
+    memset(reader, 0, offsetof(struct sp_usage_reader, held));
+    reader->form = form;
+    reader->withhold = withhold && form == SP_USAGE_EVENTS;
+    reader->scan.text_bytes = 0;
     sp_usage_scan_begin(&reader->scan);
 }
 

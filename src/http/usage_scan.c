@@ -6,25 +6,27 @@
 #include "usage_find.h"
 
 enum state {
+    /* Where white space may stand. */
     BEGIN, /* the outermost object */
     VALUE,
     FIRST_ELEMENT, /* or the list's end */
     FIRST_NAME,    /* or the object's end */
     NEXT_NAME,
-    NAME,
     COLON,
     AFTER_VALUE,
+    WHOLE,
+    /* Where it is a part of something. */
+    NAME,
     STRING,
     NUMBER,      /* in a usage object */
     SCALAR,      /* another number, true, false, null */
     SKIP,        /* inside a list or object that has no place */
     SKIP_STRING, /* a string in there */
-    WHOLE,
-    FOLLOWED, /* by something else: the rest is not looked at */
-    BROKEN    /* not an object, or no JSON: the rest is not looked at */
+    FOLLOWED,    /* by something else: the rest is not looked at */
+    BROKEN       /* not an object, or no JSON: the rest is not looked at */
 };
 
-static const char *past_space(const char *at, const char *end) {
+static inline const char *past_space(const char *at, const char *end) {
     if (at < end && *at == ' ') /* one, mostly */
         at++;
     while (at < end && sp_json_is_space(*at))
@@ -39,25 +41,18 @@ static bool ends_scalar(char c) {
 
 static bool in_list(const struct sp_usage_scan *scan) { return scan->lists & 1; }
 
-static void enter(struct sp_usage_scan *scan, uint8_t place, bool list) {
+static enum sp_place innermost(const struct sp_usage_scan *scan) { return (enum sp_place)scan->place[scan->depth]; }
+
+static inline const char *enter(struct sp_usage_scan *scan, const char *at, uint8_t place, bool list) {
     if (scan->depth == SP_PLACE_DEPTH_MAX) {
         scan->state = BROKEN;
-        return;
+        return at;
     }
+    scan->depth++;
     scan->place[scan->depth] = place;
     scan->lists = (uint8_t)(scan->lists << 1 | list);
-    scan->depth++;
     scan->state = list ? FIRST_ELEMENT : FIRST_NAME;
-}
-
-static void leave(struct sp_usage_scan *scan, char bracket) {
-    if ((bracket == ']') != in_list(scan)) {
-        scan->state = BROKEN;
-        return;
-    }
-    scan->depth--;
-    scan->lists >>= 1;
-    scan->state = scan->depth ? AFTER_VALUE : WHOLE;
+    return at + 1;
 }
 
 static void say(struct sp_said *said, unsigned which, bool has) {
@@ -65,8 +60,12 @@ static void say(struct sp_said *said, unsigned which, bool has) {
 }
 
 /* A member's value begins with `first`. A name that comes twice has its last value, so what the earlier one said is taken back. */
-static void member_begins(struct sp_usage_scan *scan, char first) {
+static inline void take_back(struct sp_usage_scan *scan, char first) {
     struct sp_said *said = &scan->said[scan->saying];
+    if (scan->value_place >= SP_PLACE_NUMBER) {
+        say(said, scan->value_place - SP_PLACE_NUMBER, false);
+        return;
+    }
     switch (scan->value_place) {
     case SP_PLACE_USAGE:
     case SP_PLACE_MESSAGE_USAGE:
@@ -89,19 +88,32 @@ static void member_begins(struct sp_usage_scan *scan, char first) {
         say(said, SP_SAID_INPUT_DETAILS, first == '{');
         break;
     default:
-        if (scan->value_place >= SP_PLACE_NUMBER)
-            say(said, scan->value_place - SP_PLACE_NUMBER, false);
+        break;
     }
 }
 
-static void name_begins(struct sp_usage_scan *scan) {
-    scan->state = NAME;
-    scan->name_len = 0;
-    scan->escaped = false;
+/* The same, and what the place takes. */
+static inline uint8_t member_begins(struct sp_usage_scan *scan, char first) {
+    if (scan->value_place > SP_PLACE_TEXT)
+        take_back(scan, first);
+    return sp_place_takes[scan->value_place];
 }
 
-/* A quote is escaped where an odd number of backslashes precedes it. Kept out of the way of the short strings, which most are. */
-__attribute__((noinline)) static const char *long_string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
+/* What may be looked at past a quote that is near without asking for the end. */
+enum { PAST_NEAR = 3 };
+
+/* The quote that ends the string whose first quote is before `at`, if it is among the next 32 bytes and no backslash precedes it. */
+static inline const char *near_quote(const char *at, const char *end) {
+    for (unsigned i = 0; i < 2 && end - at >= 16 + PAST_NEAR; i++, at += 16) {
+        size_t first = sp_bytes16_first((sp_bytes16)(sp_bytes16_at(at) == '"'));
+        if (first < 16)
+            return at[(ptrdiff_t)first - 1] != '\\' ? at + first : NULL;
+    }
+    return NULL;
+}
+
+/* The quote that ends the string, or NULL: it goes on past the piece. A quote is escaped where an odd number of backslashes precedes it. */
+static const char *string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
     for (;;) {
         const char *quote = memchr(at, '"', (size_t)(end - at)), *stop = quote ? quote : end, *backslashes = stop;
         while (backslashes > at && backslashes[-1] == '\\')
@@ -116,116 +128,110 @@ __attribute__((noinline)) static const char *long_string_end(struct sp_usage_sca
     }
 }
 
-/* The quote that ends the string, or NULL: it goes on past the piece. */
-static inline const char *string_end(struct sp_usage_scan *scan, const char *at, const char *end) {
-    if (end - at >= 16 && !scan->escaped) {
-        sp_bytes16 bytes = sp_bytes16_at(at);
-        size_t first = sp_bytes16_first((sp_bytes16)((bytes == '"') | (bytes == '\\')));
-        if (first < 16 && at[first] == '"')
-            return at + first;
-    }
-    return long_string_end(scan, at, end);
-}
-
 /* A value has ended before `at`. The next name follows most of the time. */
-static const char *value_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
+static inline const char *value_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
     scan->state = AFTER_VALUE;
     if (at == end || *at != ',' || in_list(scan))
         return at;
     scan->state = NEXT_NAME;
-    at = past_space(at + 1, end);
-    if (at == end || *at != '"')
-        return at;
-    name_begins(scan);
-    return at + 1;
+    return past_space(at + 1, end);
 }
 
 static const char *in_string(struct sp_usage_scan *scan, const char *at, const char *end) {
-    const char *quote = string_end(scan, at, end), *stop = quote ? quote : end;
-    bool skipping = scan->state == SKIP_STRING;
+    const char *quote = string_end(scan, at, end);
     if (scan->counted)
-        scan->text_bytes += (size_t)(stop - at) + (skipping && quote);
-    if (!quote)
-        return end;
-    if (!skipping)
-        return value_ends(scan, quote + 1, end);
-    scan->state = SKIP;
-    return quote + 1;
+        scan->text_bytes += (size_t)((quote ? quote : end) - at);
+    return quote ? value_ends(scan, quote + 1, end) : end;
 }
 
-static const char *in_number(struct sp_usage_scan *scan, const char *at, const char *end) {
+static inline const char *in_number(struct sp_usage_scan *scan, const char *at, const char *end) {
     uint64_t number = scan->number;
     bool doubtful = scan->doubtful;
-    for (unsigned digit; at < end && (digit = (unsigned)(*at - '0')) <= 9; at++) {
+    for (uint8_t digit; at < end && (digit = (uint8_t)(*at - '0')) <= 9; at++) {
         number = number * 10 + digit;
         doubtful |= number > (uint64_t)SP_USAGE_TOKENS_MAX; /* and stays, so it may wrap */
     }
     for (; at < end && !ends_scalar(*at); at++)
         doubtful = true;
-    scan->number = number;
-    scan->doubtful = doubtful;
-    if (at == end)
+    if (at == end) {
+        scan->number = number;
+        scan->doubtful = doubtful;
         return end;
-    if (!scan->doubtful) {
+    }
+    if (!doubtful) {
         struct sp_said *said = &scan->said[scan->saying];
         unsigned which = scan->value_place - SP_PLACE_NUMBER;
-        said->number[which] = (uint32_t)scan->number;
+        said->number[which] = (uint32_t)number;
         say(said, which, true);
     }
     return value_ends(scan, at, end);
 }
 
-static const char *in_scalar(struct sp_usage_scan *scan, const char *at, const char *end) {
+static inline const char *in_scalar(struct sp_usage_scan *scan, const char *at, const char *end) {
     while (at < end && !ends_scalar(*at))
         at++;
     return at < end ? value_ends(scan, at, end) : end;
 }
 
+/* At a quote, bracket or brace. */
+static const char *skip_structure(struct sp_usage_scan *scan, const char *at) {
+    if (*at == '"') {
+        scan->state = SKIP_STRING;
+        scan->escaped = false;
+    } else if (*at == '{' || *at == '[') {
+        scan->skipped++;
+    } else if (--scan->skipped == 0) {
+        scan->state = AFTER_VALUE;
+    }
+    return at + 1;
+}
+
 static const char *skip(struct sp_usage_scan *scan, const char *from, const char *end) {
     const char *at = from;
-    while (scan->state == SKIP && (at = sp_find_structure(at, end)) < end) {
-        if (*at == '"') {
-            scan->state = SKIP_STRING;
-            scan->escaped = false;
-        } else if (*at == '{' || *at == '[') {
-            scan->skipped++;
-        } else if (--scan->skipped == 0) {
-            scan->state = AFTER_VALUE;
+    while (at < end && scan->state != AFTER_VALUE) {
+        if (scan->state == SKIP) {
+            at = sp_find_structure(at, end);
+            at = at < end ? skip_structure(scan, at) : end;
+        } else {
+            const char *quote = string_end(scan, at, end);
+            scan->state = quote ? SKIP : SKIP_STRING;
+            at = quote ? quote + 1 : end;
         }
-        at++;
     }
     if (scan->counted)
         scan->text_bytes += (size_t)(at - from);
     return at;
 }
 
-/* A list's elements are objects with the members of its place, or mean nothing. */
-static const char *container_begins(struct sp_usage_scan *scan, const char *at, const char *end) {
-    bool element = in_list(scan), list = *at == '[';
-    uint8_t takes = sp_place_takes[scan->value_place];
-    if (element ? !list : takes & (list ? SP_PLACE_LIST : SP_PLACE_OBJECT)) {
-        enter(scan, scan->value_place, list);
-        return at + 1;
+static inline const char *string_begins(struct sp_usage_scan *scan, const char *at, const char *end, bool counted) {
+    const char *quote = near_quote(at, end);
+    if (quote) {
+        scan->text_bytes += counted ? (size_t)(quote - at) : 0;
+        return value_ends(scan, quote + 1, end);
     }
-    scan->state = SKIP;
-    scan->skipped = 0;
-    scan->counted = !element && takes & SP_PLACE_COUNTED;
-    return skip(scan, at, end);
+    scan->state = STRING;
+    scan->counted = counted;
+    scan->escaped = false;
+    return at;
 }
 
-/* A value, as far as it has come: of an object or list that has a place the bracket alone. */
-static const char *value_begins(struct sp_usage_scan *scan, const char *at, const char *end) {
-    bool element = in_list(scan);
-    if (!element && scan->value_place > SP_PLACE_TEXT)
-        member_begins(scan, *at);
-    if (*at == '"') {
-        scan->state = STRING;
-        scan->escaped = false;
-        scan->counted = !element && sp_place_takes[scan->value_place] & SP_PLACE_COUNTED;
-        return in_string(scan, at + 1, end);
-    }
+static inline const char *container_begins(struct sp_usage_scan *scan, const char *at, uint8_t takes) {
+    bool list = *at == '[';
+    if (takes & (list ? SP_PLACE_LIST : SP_PLACE_OBJECT))
+        return enter(scan, at, scan->value_place, list);
+    scan->state = SKIP;
+    scan->skipped = 0;
+    scan->counted = takes & SP_PLACE_COUNTED;
+    return at;
+}
+
+/* A value that is no white space, where the place says what it takes. */
+__attribute__((always_inline)) static inline const char *value_begins(struct sp_usage_scan *scan, const char *at, const char *end,
+                                                                      uint8_t takes) {
+    if (*at == '"')
+        return string_begins(scan, at + 1, end, takes & SP_PLACE_COUNTED);
     if (*at == '{' || *at == '[')
-        return container_begins(scan, at, end);
+        return container_begins(scan, at, takes);
     if (scan->value_place < SP_PLACE_NUMBER) {
         scan->state = SCALAR;
         return in_scalar(scan, at, end);
@@ -236,14 +242,34 @@ static const char *value_begins(struct sp_usage_scan *scan, const char *at, cons
     return in_number(scan, at, end);
 }
 
-/* A name has ended before `at`. Its value follows most of the time. */
-static const char *name_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
+/* A list's elements are objects with the members of its place, or mean nothing. */
+static const char *value(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (sp_json_is_space(*at))
+        return past_space(at, end);
+    return value_begins(scan, at, end, in_list(scan) ? SP_PLACE_OBJECT : member_begins(scan, *at));
+}
+
+static void name_is(struct sp_usage_scan *scan, struct sp_span name) {
+    scan->value_place = (uint8_t)sp_place_of_member(innermost(scan), name);
     scan->state = COLON;
-    if (at == end || *at != ':')
+}
+
+/* A member, as far as it has come: mostly its value follows its name. */
+static inline const char *member(struct sp_usage_scan *scan, const char *at, const char *end) {
+    const char *quote = near_quote(at, end);
+    if (!quote) {
+        scan->state = NAME;
+        scan->name_len = 0;
+        scan->escaped = false;
         return at;
+    }
+    name_is(scan, sp_span(at, (size_t)(quote - at)));
+    if (quote[1] != ':')
+        return quote + 1;
     scan->state = VALUE;
-    at = past_space(at + 1, end);
-    return at < end ? value_begins(scan, at, end) : at;
+    at = quote + 2;
+    at += *at == ' ';
+    return sp_json_is_space(*at) ? at : value_begins(scan, at, end, member_begins(scan, *at));
 }
 
 static const char *in_name(struct sp_usage_scan *scan, const char *at, const char *end) {
@@ -257,60 +283,51 @@ static const char *in_name(struct sp_usage_scan *scan, const char *at, const cha
     }
     if (!quote)
         return end;
-    scan->value_place = (uint8_t)sp_place_of_member((enum sp_place)scan->place[scan->depth - 1], name);
-    return name_ends(scan, quote + 1, end);
+    name_is(scan, name);
+    return quote + 1;
 }
 
-/* What stands between the values of containers that have a place. Takes one byte, or a value. */
-static const char *punctuation(struct sp_usage_scan *scan, const char *at, const char *end) {
-    enum state state = (enum state)scan->state;
-    if ((at = past_space(at, end)) == end)
-        return at;
-    scan->state = BROKEN;
-    switch (state) {
-    case BEGIN:
-        if (*at == '{')
-            enter(scan, SP_PLACE_ROOT, false);
-        break;
-    case FIRST_ELEMENT:
-        if (*at == ']') {
-            scan->choices_are_empty |= scan->place[scan->depth - 1] == SP_PLACE_CHOICES;
-            leave(scan, ']');
-            return at + 1;
-        }
-        return value_begins(scan, at, end);
-    case VALUE:
-        return value_begins(scan, at, end);
-    case FIRST_NAME:
-    case NEXT_NAME:
-        if (*at == '}' && state == FIRST_NAME)
-            leave(scan, '}');
-        else if (*at == '"')
-            name_begins(scan);
-        break;
-    case COLON:
-        if (*at == ':')
-            scan->state = VALUE;
-        break;
-    case AFTER_VALUE:
-        if (*at == '}' || *at == ']') {
-            leave(scan, *at);
-        } else if (*at == ',') {
-            scan->state = in_list(scan) ? VALUE : NEXT_NAME;
-            scan->value_place = scan->place[scan->depth - 1]; /* of a list's next element; a member's name says its own */
-        }
-        break;
-    default:
-        break;
-    }
+/* ---- Between values ---- */
+
+/* Nothing that may stand here, unless it is white space. */
+static const char *other(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (!sp_json_is_space(*at))
+        scan->state = scan->state == WHOLE ? FOLLOWED : BROKEN;
+    return past_space(at, end);
+}
+
+static const char *container_ends(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if ((*at == ']') != in_list(scan))
+        return other(scan, at, end);
+    scan->depth--;
+    scan->lists >>= 1;
+    scan->state = WHOLE;
+    return scan->depth ? value_ends(scan, at + 1, end) : at + 1;
+}
+
+static const char *first_element(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (sp_json_is_space(*at))
+        return past_space(at, end);
+    scan->state = *at == ']' ? AFTER_VALUE : VALUE;
+    scan->choices_are_empty |= *at == ']' && innermost(scan) == SP_PLACE_CHOICES;
+    return at;
+}
+
+static const char *after_value(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (*at == '}' || *at == ']')
+        return container_ends(scan, at, end);
+    if (*at != ',')
+        return other(scan, at, end);
+    scan->state = in_list(scan) ? VALUE : NEXT_NAME;
+    scan->value_place = (uint8_t)innermost(scan); /* of a list's next element; a member's name says its own */
     return at + 1;
 }
 
-static const char *white_space(struct sp_usage_scan *scan, const char *at, const char *end) {
-    at = past_space(at, end);
-    if (at < end)
-        scan->state = FOLLOWED;
-    return at;
+static const char *colon(struct sp_usage_scan *scan, const char *at, const char *end) {
+    if (*at != ':')
+        return other(scan, at, end);
+    scan->state = VALUE;
+    return at + 1;
 }
 
 void sp_usage_scan_begin(struct sp_usage_scan *scan) {
@@ -323,15 +340,43 @@ void sp_usage_scan_begin(struct sp_usage_scan *scan) {
     scan->saying = SP_SAID_AT_ROOT;
 }
 
+/* Each state takes what it can, at least a byte or a change of state, until the piece is used up. */
 void sp_usage_scan_feed(struct sp_usage_scan *scan, struct sp_span piece) {
     const char *at = piece.at, *end = at + piece.len;
     while (at < end) {
+        if (*at == '"' && (scan->state == FIRST_NAME || scan->state == NEXT_NAME)) {
+            at = member(scan, at + 1, end);
+            continue;
+        }
         switch ((enum state)scan->state) {
+        case BEGIN:
+            at = *at == '{' ? enter(scan, at, SP_PLACE_ROOT, false) : other(scan, at, end);
+            break;
+        case VALUE:
+            at = value(scan, at, end);
+            break;
+        case FIRST_ELEMENT:
+            at = first_element(scan, at, end);
+            break;
+        case FIRST_NAME:
+            at = *at == '}' ? container_ends(scan, at, end) : other(scan, at, end);
+            break;
+        case NEXT_NAME:
+            at = other(scan, at, end);
+            break;
+        case COLON:
+            at = colon(scan, at, end);
+            break;
+        case AFTER_VALUE:
+            at = after_value(scan, at, end);
+            break;
+        case WHOLE:
+            at = other(scan, at, end);
+            break;
         case NAME:
             at = in_name(scan, at, end);
             break;
         case STRING:
-        case SKIP_STRING:
             at = in_string(scan, at, end);
             break;
         case NUMBER:
@@ -341,16 +386,12 @@ void sp_usage_scan_feed(struct sp_usage_scan *scan, struct sp_span piece) {
             at = in_scalar(scan, at, end);
             break;
         case SKIP:
+        case SKIP_STRING:
             at = skip(scan, at, end);
-            break;
-        case WHOLE:
-            at = white_space(scan, at, end);
             break;
         case FOLLOWED:
         case BROKEN:
             return;
-        default: /* between values */
-            at = punctuation(scan, at, end);
         }
     }
 }

@@ -21,14 +21,14 @@ struct sp_usage_scan {
     bool usage_is_object, choices_are_empty; /* the outermost ones */
     /* private to usage_scan.c */
     uint8_t state;
-    uint8_t depth; /* containers entered that have a place */
-    uint8_t place[SP_PLACE_DEPTH_MAX];
-    uint8_t lists;       /* bits: which of them are lists; the innermost is the lowest */
-    uint8_t value_place; /* of the value that comes, or is being read */
-    uint8_t saying;      /* which of said[] */
-    bool escaped;        /* inside a string: the next byte */
-    bool counted;        /* what is read now is generated text */
-    bool doubtful;       /* the number being read is none that counts */
+    uint8_t depth;                         /* containers entered that have a place */
+    uint8_t place[1 + SP_PLACE_DEPTH_MAX]; /* of each, after one for the document */
+    uint8_t lists;                         /* bits: which of them are lists; the innermost is the lowest */
+    uint8_t value_place;                   /* of the value that comes, or is being read */
+    uint8_t saying;                        /* which of said[] */
+    bool escaped;                          /* inside a string: the next byte */
+    bool counted;                          /* what is read now is generated text */
+    bool doubtful;                         /* the number being read is none that counts */
     uint8_t name_len;
     char name[32]; /* of a member, where it came in pieces */
     uint64_t number;
