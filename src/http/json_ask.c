@@ -64,7 +64,19 @@ static size_t fold(struct sp_span name, char *out, size_t size) {
     return name.len == 0 ? n : 0;
 }
 
-enum sp_json_role sp_json_resembles(struct sp_span name) {
+static bool has_case(struct sp_span name) {
+    uint8_t all = 0;
+    bool upper = false;
+    for (size_t i = 0; i < name.len; i++) {
+        all |= (uint8_t)name.at[i];
+        upper |= (uint8_t)(name.at[i] - 'A') < 26;
+    }
+    return upper || all >= 0x80;
+}
+
+__attribute__((noinline)) enum sp_json_role sp_json_resembles(struct sp_span name) {
+    if (!has_case(name)) /* as it should be, or none of them */
+        return SP_JSON_ANYTHING;
     char folded[sizeof "max_completion_tokens" - 1]; /* the longest */
     size_t n = fold(name, folded, sizeof folded);
     enum sp_json_role role = sp_json_known(sp_span(folded, n));
@@ -156,8 +168,7 @@ static void part_has_type(struct sp_json_scan *scan, struct sp_span type) {
         scan->levels[scan->depth - 1].is_text = true;
 }
 
-const char *sp_json_ask_string(struct sp_json_scan *scan, uint64_t after) {
-    struct sp_span text = sp_span(scan->text, scan->text_len);
+const char *sp_json_ask_string(struct sp_json_scan *scan, struct sp_span text, uint64_t after) {
     switch ((enum sp_json_role)scan->role) {
     case SP_JSON_MODEL:
         scan->ask.model_at = (struct sp_json_place){scan->token_at, after - scan->token_at};

@@ -12,7 +12,7 @@ void sp_json_members_begin(struct sp_json_members *members, const struct sp_hash
     members->chained = false;
 }
 
-/* The bytes of a name of 1 to 7 bytes, and its length above them. */
+/* The bytes of a name of 1 to 8 bytes, and above them, where there is room, its length. */
 static uint64_t packed(struct sp_span name) {
     uint64_t bytes = 0;
     if (name.len >= 4) {
@@ -24,13 +24,14 @@ static uint64_t packed(struct sp_span name) {
         bytes = (uint64_t)(uint8_t)name.at[0] | (uint64_t)(uint8_t)name.at[name.len / 2] << 8 * (name.len / 2) |
                 (uint64_t)(uint8_t)name.at[name.len - 1] << 8 * (name.len - 1);
     }
-    return bytes | (uint64_t)name.len << 56;
+    return name.len < 8 ? bytes | (uint64_t)name.len << 56 : bytes;
 }
 
-/* Short names are themselves; longer ones are told by 64-bit keyed hashes alone: that two of the 4096 that may be open are equal is less
- * likely than one in 2^40, and nobody without the key can bring it about. */
+/* Short names are themselves: the last of eight bytes is none that would be a length. Longer ones are told by 64-bit keyed hashes alone:
+ * that two of the 4096 that may be open are equal is less likely than one in 2^40, and nobody without the key can bring it about. */
 static uint64_t identity(const struct sp_json_members *members, struct sp_span name) {
-    return name.len > 0 && name.len < 8 ? packed(name) : sp_hash_span(&members->key, name);
+    bool is_short = name.len > 0 && (name.len < 8 || (name.len == 8 && (uint8_t)name.at[7] >= 8));
+    return is_short ? packed(name) : sp_hash_span(&members->key, name);
 }
 
 /* Multiply-shift hashing (Dietzfelbinger and others 1997): with a secret multiplier nobody can fill one chain. */

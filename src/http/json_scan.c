@@ -5,8 +5,9 @@
 size_t sp_json_scan_size(void) { return sizeof(struct sp_json_scan); }
 
 void sp_json_begin(struct sp_json_scan *scan, const struct sp_hash_key *hash_key) {
-    /* Levels and members are written before they are read; zeroing them for each request would cost more than most bodies. */
-    memset(scan, 0, offsetof(struct sp_json_scan, levels));
+    /* What is written before it is read is left as it is; zeroing it for each request would cost more than most bodies. */
+    const size_t from = offsetof(struct sp_json_scan, ask.model_len);
+    memset((char *)scan + from, 0, offsetof(struct sp_json_scan, text) - from);
     sp_json_members_begin(&scan->members, hash_key);
     scan->state = SP_JSON_BEGIN;
     scan->role = SP_JSON_OUTERMOST;
@@ -24,16 +25,18 @@ const char *sp_json_refuse(struct sp_json_scan *scan, const char *at, const char
     return sp_json_refuse_at(scan, at, sp_json_offset(scan, at), wrong);
 }
 
-static const char *skip_space(const char *at, const char *end) {
-    if (at < end && *at == ' ') /* one, mostly, or none */
-        at++;
-    if (at == end || !sp_json_is_space(*at))
-        return at;
-    for (at++; end - at >= 8 && memcmp(at, "        ", 8) == 0; at += 8) /* indented */
+static const char *skip_more_space(const char *at, const char *end) {
+    for (; end - at >= 8 && memcmp(at, "        ", 8) == 0; at += 8) /* indented */
         ;
     while (at < end && sp_json_is_space(*at))
         at++;
     return at;
+}
+
+static inline const char *skip_space(const char *at, const char *end) {
+    if (at < end && *at == ' ') /* one, mostly, or none */
+        at++;
+    return at == end || !sp_json_is_space(*at) ? at : skip_more_space(at + 1, end);
 }
 
 static const char *open_container(struct sp_json_scan *scan, const char *at, bool is_object) {
@@ -103,16 +106,27 @@ static const char *begin_body(struct sp_json_scan *scan, const char *at, const c
     return sp_json_refuse(scan, at, NOT_JSON("an object must stand here."));
 }
 
+/* The value follows most of the time. */
+static const char *colon(struct sp_json_scan *scan, const char *at, const char *end) {
+    if (*at != ':')
+        return sp_json_refuse(scan, at, NOT_JSON("a colon must follow a member's name."));
+    scan->state = SP_JSON_VALUE;
+    at = skip_space(at + 1, end);
+    return at < end ? begin_value(scan, at, end) : at;
+}
+
 static const char *begin_name(struct sp_json_scan *scan, const char *at, const char *end) {
     if (scan->state == SP_JSON_NAME_OR_END && *at == '}')
         return close_container(scan, at);
     if (*at != '"')
         return sp_json_refuse(scan, at, NOT_JSON("a member's name in double quotes must stand here."));
     scan->token_at = sp_json_offset(scan, at);
-    return sp_json_begin_text(scan, at, end, SP_JSON_KEEP_NAME);
+    at = sp_json_begin_text(scan, at, end, SP_JSON_KEEP_NAME);
+    return scan->state == SP_JSON_COLON && at < end && *at == ':' ? colon(scan, at, end) : at;
 }
 
-static const char *after_value(struct sp_json_scan *scan, const char *at) {
+/* The next name follows most of the time. */
+static const char *after_value(struct sp_json_scan *scan, const char *at, const char *end) {
     const struct sp_json_level *level = &scan->levels[scan->depth - 1];
     if (*at == (level->is_object ? '}' : ']'))
         return close_container(scan, at);
@@ -120,10 +134,14 @@ static const char *after_value(struct sp_json_scan *scan, const char *at) {
         return sp_json_refuse(scan, at,
                               level->is_object ? NOT_JSON("a comma or a closing brace must stand here.")
                                                : NOT_JSON("a comma or a closing bracket must stand here."));
-    scan->state = level->is_object ? SP_JSON_NAME : SP_JSON_VALUE;
-    if (!level->is_object)
+    if (!level->is_object) {
+        scan->state = SP_JSON_VALUE;
         scan->role = level->element_role;
-    return at + 1;
+        return at + 1;
+    }
+    scan->state = SP_JSON_NAME;
+    at = skip_space(at + 1, end);
+    return at < end ? begin_name(scan, at, end) : at;
 }
 
 /* Between tokens: `at` is no white space. */
@@ -139,12 +157,9 @@ static const char *structure(struct sp_json_scan *scan, const char *at, const ch
     case SP_JSON_NAME:
         return begin_name(scan, at, end);
     case SP_JSON_COLON:
-        if (*at != ':')
-            return sp_json_refuse(scan, at, NOT_JSON("a colon must follow a member's name."));
-        scan->state = SP_JSON_VALUE;
-        return at + 1;
+        return colon(scan, at, end);
     case SP_JSON_COMMA_OR_END:
-        return after_value(scan, at);
+        return after_value(scan, at, end);
     default:
         return sp_json_refuse(scan, at, NOT_JSON("something follows the object."));
     }
@@ -166,11 +181,15 @@ static const char *token(struct sp_json_scan *scan, const char *at, const char *
 enum sp_http_progress sp_json_feed(struct sp_json_scan *scan, struct sp_span bytes) {
     const char *at = bytes.len ? bytes.at : "", *end = at + bytes.len;
     scan->piece = at;
-    while (at < end && scan->state != SP_JSON_REFUSED) {
-        if (scan->state >= SP_JSON_TEXT)
+    while (at < end) {
+        if (scan->state < SP_JSON_TEXT) {
+            at = skip_space(at, end);
+            at = at < end ? structure(scan, at, end) : end;
+        } else if (scan->state != SP_JSON_REFUSED) {
             at = token(scan, at, end);
-        else if ((at = skip_space(at, end)) < end)
-            at = structure(scan, at, end);
+        } else {
+            break;
+        }
     }
     scan->before += bytes.len;
     scan->piece = NULL;

@@ -100,13 +100,14 @@ struct sp_json_members {
     struct sp_hash_key key;
     uint64_t multiplier; /* odd and secret */
     uint16_t count;
-    bool chained; /* multiplier, chains and next hold */
+    bool chained;                              /* multiplier, chains and next hold */
     uint16_t chains[1 << SP_JSON_CHAINS_BITS]; /* 1 + index of the latest member there */
     uint16_t next[SP_JSON_MEMBERS_MAX];        /* the same: an earlier one of the same chain */
     uint64_t names[SP_JSON_MEMBERS_MAX];
 };
 
 struct sp_json_scan {
+    struct sp_ask ask; /* its model is written before it is read, and so is what comes after `wrong_at`: neither is zeroed */
     const char *piece; /* the bytes at hand, and how many came before them */
     uint64_t before;
     uint8_t state;   /* enum sp_json_state */
@@ -128,11 +129,10 @@ struct sp_json_scan {
     uint8_t literal_kind;
 
     uint16_t text_len;
-    char text[SP_MODEL_NAME_MAX + 1]; /* a captured name, value or number; a longer value is cut off, a longer name folded */
-
     const char *wrong;
     uint64_t wrong_at;
-    struct sp_ask ask;
+
+    char text[SP_MODEL_NAME_MAX + 1]; /* a captured name, value or number; a longer value is cut off, a longer name folded */
     struct sp_json_level levels[SP_JSON_DEPTH_MAX];
     struct sp_json_members members;
 };
@@ -176,8 +176,8 @@ int sp_json_members_add(struct sp_json_members *members, unsigned first, struct 
 enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_role of, struct sp_span name, uint64_t after);
 enum sp_json_role sp_json_ask_element(enum sp_json_role of);
 const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind); /* one begins; its role is at most ONE_PROMPT */
-const char *sp_json_ask_string(struct sp_json_scan *scan, uint64_t after);
-const char *sp_json_ask_number(struct sp_json_scan *scan); /* in scan->text */
+const char *sp_json_ask_string(struct sp_json_scan *scan, struct sp_span text, uint64_t after); /* text: if its role has it kept */
+const char *sp_json_ask_number(struct sp_json_scan *scan);                                      /* in scan->text */
 void sp_json_ask_literal(struct sp_json_scan *scan, uint64_t after);
 void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *level,
                         uint64_t after); /* its role is at most OUTERMOST, or it is text */
@@ -185,7 +185,7 @@ void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *l
 enum sp_json_role sp_json_known(struct sp_span name); /* ANYTHING: no member somebody asks for */
 /* The one that a reader without regard for case would take it for, ANYTHING if none or if it is written as it should be. */
 enum sp_json_role sp_json_resembles(struct sp_span name);
-bool sp_ask_is_count(enum sp_json_role role);         /* n, max_tokens and the like */
+bool sp_ask_is_count(enum sp_json_role role); /* n, max_tokens and the like */
 const char *sp_ask_count(struct sp_ask *ask, enum sp_json_role role, struct sp_span digits);
 const char *sp_ask_model(struct sp_ask *ask, struct sp_span name);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "chars.h"
+#include "usage_find.h"
 
 /* A name longer than the room is hashed piece by piece, each with the digest of those before it, so that its length does not matter; and it
  * is like no other name, for who sends it does not know the key. */
@@ -44,11 +45,11 @@ static const char *name_ends(struct sp_json_scan *scan, struct sp_span name, con
     return after;
 }
 
-static const char *string_ends(struct sp_json_scan *scan, const char *after) {
+static inline const char *string_ends(struct sp_json_scan *scan, struct sp_span text, const char *after) {
     if (scan->capture == SP_JSON_KEEP_NAME)
-        return name_ends(scan, sp_span(scan->text, scan->text_len), after);
+        return name_ends(scan, text, after);
     scan->state = SP_JSON_COMMA_OR_END;
-    const char *wrong = sp_json_ask_string(scan, sp_json_offset(scan, after));
+    const char *wrong = sp_json_ask_string(scan, text, sp_json_offset(scan, after));
     return wrong ? sp_json_refuse_at(scan, after, scan->token_at, wrong) : after;
 }
 
@@ -145,6 +146,14 @@ const char *sp_json_text_byte(struct sp_json_scan *scan, const char *at) {
     }
 }
 
+/* The quote that ends the string, if it is among the next 16 bytes and all before it is plain; else NULL. */
+static inline const char *near_quote(const char *at, const char *end) {
+    if (end - at < 16)
+        return NULL;
+    size_t odd = sp_bytes16_first(sp_json_odd(sp_bytes16_at(at)));
+    return odd < 16 && at[odd] == '"' ? at + odd : NULL;
+}
+
 const char *sp_json_take_text(struct sp_json_scan *scan, const char *at, const char *end) {
     const char *from = at;
     if (scan->capture == SP_JSON_SKIP) {
@@ -159,7 +168,7 @@ const char *sp_json_take_text(struct sp_json_scan *scan, const char *at, const c
     if (at == end)
         return at;
     if (*at == '"')
-        return string_ends(scan, at + 1);
+        return string_ends(scan, sp_span(scan->text, scan->text_len), at + 1);
     if (*at == '\\') {
         scan->state = SP_JSON_ESCAPE;
         return at + 1;
@@ -174,5 +183,9 @@ const char *sp_json_begin_text(struct sp_json_scan *scan, const char *at, const 
     scan->capture = (uint8_t)capture;
     scan->shrunk = 0;
     scan->text_len = 0;
-    return sp_json_take_text(scan, at + 1, end);
+    at++;
+    const char *quote = near_quote(at, end);
+    if (quote) /* as most strings: nothing to copy */
+        return string_ends(scan, sp_span(at, (size_t)(quote - at)), quote + 1);
+    return sp_json_take_text(scan, at, end);
 }

@@ -11,6 +11,7 @@
 #endif
 
 typedef uint8_t sp_bytes16 __attribute__((vector_size(16)));
+typedef int8_t sp_signed16 __attribute__((vector_size(16)));
 
 static inline sp_bytes16 sp_bytes16_at(const char *at) {
     sp_bytes16 bytes;
@@ -43,6 +44,13 @@ static inline const char *sp_find_line_end(const char *at, const char *end) {
     while (at < end && *at != '\n' && *at != '\r')
         at++;
     return at;
+}
+
+/* In JSON's text what is not plain: quotes, backslashes, control characters and the bytes of longer characters. See is_plain() in
+ * json_wide.c. */
+static inline sp_bytes16 sp_json_odd(sp_bytes16 bytes) {
+    sp_bytes16 flipped = bytes ^ 2;
+    return (sp_bytes16)(((sp_signed16)flipped < 0x21) | (sp_signed16)(flipped == ('\\' ^ 2)));
 }
 
 /* Brackets and braces are 0x20 apart: [ and {, ] and }. */
