@@ -54,33 +54,34 @@ static void chain_all(struct sp_json_members *members) {
         chain(members, i);
 }
 
-static bool has(struct sp_json_members *members, unsigned first, uint64_t name) {
-    if (!members->chained) {
-        for (unsigned i = first; i < members->count; i++)
-            if (members->names[i] == name)
-                return true;
-        return false;
-    }
+static int append(struct sp_json_members *members, uint64_t name) {
+    if (members->count == SP_JSON_MEMBERS_MAX)
+        return -ENOSPC;
+    members->names[members->count++] = name;
+    return 0;
+}
+
+__attribute__((noinline)) static int add_chained(struct sp_json_members *members, unsigned first, uint64_t name) {
+    if (!members->chained)
+        chain_all(members);
     /* A chain's later members come first in it: past `first` only outer objects' are left. */
     for (unsigned i = *chain_of(members, name); i > first; i = members->next[i - 1])
         if (members->names[i - 1] == name)
-            return true;
-    return false;
+            return -EEXIST;
+    int error = append(members, name);
+    if (!error)
+        chain(members, members->count - 1u);
+    return error;
 }
 
 int sp_json_members_add(struct sp_json_members *members, unsigned first, struct sp_span name) {
     uint64_t added = identity(members, name);
-    if (!members->chained && members->count - first == UNCHAINED_MAX)
-        chain_all(members);
-    if (has(members, first, added))
-        return -EEXIST;
-    if (members->count == SP_JSON_MEMBERS_MAX)
-        return -ENOSPC;
-    members->names[members->count] = added;
-    if (members->chained)
-        chain(members, members->count);
-    members->count++;
-    return 0;
+    if (members->chained || members->count - first == UNCHAINED_MAX)
+        return add_chained(members, first, added);
+    for (unsigned i = first; i < members->count; i++)
+        if (members->names[i] == added)
+            return -EEXIST;
+    return append(members, added);
 }
 
 void sp_json_members_close(struct sp_json_members *members, unsigned first) {

@@ -45,8 +45,8 @@ static const char *name_ends(struct sp_json_scan *scan, struct sp_span name, con
     return after;
 }
 
-static inline const char *string_ends(struct sp_json_scan *scan, struct sp_span text, const char *after) {
-    if (scan->capture == SP_JSON_KEEP_NAME)
+static inline const char *string_ends(struct sp_json_scan *scan, enum sp_json_capture capture, struct sp_span text, const char *after) {
+    if (capture == SP_JSON_KEEP_NAME)
         return name_ends(scan, text, after);
     scan->state = SP_JSON_COMMA_OR_END;
     const char *wrong = sp_json_ask_string(scan, text, sp_json_offset(scan, after));
@@ -168,7 +168,7 @@ const char *sp_json_take_text(struct sp_json_scan *scan, const char *at, const c
     if (at == end)
         return at;
     if (*at == '"')
-        return string_ends(scan, sp_span(scan->text, scan->text_len), at + 1);
+        return string_ends(scan, scan->capture, sp_span(scan->text, scan->text_len), at + 1);
     if (*at == '\\') {
         scan->state = SP_JSON_ESCAPE;
         return at + 1;
@@ -179,13 +179,13 @@ const char *sp_json_take_text(struct sp_json_scan *scan, const char *at, const c
 }
 
 const char *sp_json_begin_text(struct sp_json_scan *scan, const char *at, const char *end, enum sp_json_capture capture) {
-    scan->state = SP_JSON_TEXT;
-    scan->capture = (uint8_t)capture;
     scan->shrunk = 0;
-    scan->text_len = 0;
     at++;
     const char *quote = near_quote(at, end);
     if (quote) /* as most strings: nothing to copy */
-        return string_ends(scan, sp_span(at, (size_t)(quote - at)), quote + 1);
+        return string_ends(scan, capture, sp_span(at, (size_t)(quote - at)), quote + 1);
+    scan->state = SP_JSON_TEXT;
+    scan->capture = (uint8_t)capture;
+    scan->text_len = 0;
     return sp_json_take_text(scan, at, end);
 }
