@@ -144,21 +144,21 @@ static const char *in_string(struct sp_usage_scan *scan, const char *at, const c
     return quote ? value_ends(scan, quote + 1, end) : end;
 }
 
-static inline const char *in_number(struct sp_usage_scan *scan, const char *at, const char *end) {
-    uint64_t number = scan->number;
-    bool doubtful = scan->doubtful;
-    for (uint8_t digit; at < end && (digit = (uint8_t)(*at - '0')) <= 9; at++) {
-        number = number * 10 + digit;
-        doubtful |= number > (uint64_t)SP_USAGE_TOKENS_MAX; /* and stays, so it may wrap */
-    }
+/* No number that counts, however many digits follow. */
+#define TOO_MANY ((uint64_t)SP_USAGE_TOKENS_MAX + 1)
+
+static inline const char *in_number(struct sp_usage_scan *scan, const char *at, const char *end, uint64_t number, bool doubtful) {
+    for (uint8_t digit; at < end && (digit = (uint8_t)(*at - '0')) <= 9; at++)
+        number = sp_min(number * 10 + digit, TOO_MANY);
     for (; at < end && !ends_scalar(*at); at++)
         doubtful = true;
     if (at == end) {
+        scan->state = NUMBER;
         scan->number = number;
         scan->doubtful = doubtful;
         return end;
     }
-    if (!doubtful) {
+    if (!doubtful && number < TOO_MANY) {
         struct sp_said *said = &scan->said[scan->saying];
         unsigned which = scan->value_place - SP_PLACE_NUMBER;
         said->number[which] = (uint32_t)number;
@@ -206,7 +206,8 @@ static const char *skip(struct sp_usage_scan *scan, const char *from, const char
 static inline const char *string_begins(struct sp_usage_scan *scan, const char *at, const char *end, bool counted) {
     const char *quote = near_quote(at, end);
     if (quote) {
-        scan->text_bytes += counted ? (size_t)(quote - at) : 0;
+        if (counted)
+            scan->text_bytes += (size_t)(quote - at);
         return value_ends(scan, quote + 1, end);
     }
     scan->state = STRING;
@@ -236,10 +237,7 @@ __attribute__((always_inline)) static inline const char *value_begins(struct sp_
         scan->state = SCALAR;
         return in_scalar(scan, at, end);
     }
-    scan->state = NUMBER;
-    scan->number = 0;
-    scan->doubtful = ends_scalar(*at);
-    return in_number(scan, at, end);
+    return in_number(scan, at, end, 0, ends_scalar(*at));
 }
 
 /* A list's elements are objects with the members of its place, or mean nothing. */
@@ -249,9 +247,8 @@ static const char *value(struct sp_usage_scan *scan, const char *at, const char 
     return value_begins(scan, at, end, in_list(scan) ? SP_PLACE_OBJECT : member_begins(scan, *at));
 }
 
-static void name_is(struct sp_usage_scan *scan, struct sp_span name) {
+static inline void name_is(struct sp_usage_scan *scan, struct sp_span name) {
     scan->value_place = (uint8_t)sp_place_of_member(innermost(scan), name);
-    scan->state = COLON;
 }
 
 /* A member, as far as it has come: mostly its value follows its name. */
@@ -264,12 +261,12 @@ static inline const char *member(struct sp_usage_scan *scan, const char *at, con
         return at;
     }
     name_is(scan, sp_span(at, (size_t)(quote - at)));
-    if (quote[1] != ':')
-        return quote + 1;
-    scan->state = VALUE;
     at = quote + 2;
     at += *at == ' ';
-    return sp_json_is_space(*at) ? at : value_begins(scan, at, end, member_begins(scan, *at));
+    if (quote[1] == ':' && !sp_json_is_space(*at))
+        return value_begins(scan, at, end, member_begins(scan, *at));
+    scan->state = COLON;
+    return quote + 1;
 }
 
 static const char *in_name(struct sp_usage_scan *scan, const char *at, const char *end) {
@@ -284,6 +281,7 @@ static const char *in_name(struct sp_usage_scan *scan, const char *at, const cha
     if (!quote)
         return end;
     name_is(scan, name);
+    scan->state = COLON;
     return quote + 1;
 }
 
@@ -380,7 +378,7 @@ void sp_usage_scan_feed(struct sp_usage_scan *scan, struct sp_span piece) {
             at = in_string(scan, at, end);
             break;
         case NUMBER:
-            at = in_number(scan, at, end);
+            at = in_number(scan, at, end, scan->number, scan->doubtful);
             break;
         case SCALAR:
             at = in_scalar(scan, at, end);
