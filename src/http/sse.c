@@ -56,7 +56,18 @@ static enum sp_sse_step mark(struct sp_sse *sse, const char **at) {
 }
 
 /* DATA: a line of data follows others of this event. */
+static enum sp_sse_step data_begins(struct sp_sse *sse, enum state next) {
+    bool joins = sse->data;
+    sse->data = true;
+    sse->state = next;
+    return joins ? SP_SSE_DATA : SP_SSE_MORE;
+}
+
 static enum sp_sse_step name(struct sp_sse *sse, const char **at, const char *end) {
+    if (sse->matched == 0 && end - *at >= 6 && memcmp(*at, "data: ", 6) == 0) { /* mostly */
+        *at += 6;
+        return data_begins(sse, VALUE);
+    }
     size_t n = sp_min(sizeof data_name - 1 - sse->matched, (size_t)(end - *at));
     if (memcmp(*at, data_name + sse->matched, n) != 0) {
         sse->state = OTHER;
@@ -66,12 +77,14 @@ static enum sp_sse_step name(struct sp_sse *sse, const char **at, const char *en
     sse->matched = (uint8_t)(sse->matched + n);
     if (*at == end)
         return SP_SSE_MORE;
-    bool colon = **at == ':', whole = colon || **at == '\n' || **at == '\r';
-    *at += colon;
-    sse->state = colon ? SPACE : OTHER;
-    bool joins = whole && sse->data;
-    sse->data |= whole;
-    return joins ? SP_SSE_DATA : SP_SSE_MORE;
+    if (**at == ':') {
+        ++*at;
+        return data_begins(sse, SPACE);
+    }
+    if (**at == '\n' || **at == '\r')
+        return data_begins(sse, OTHER);
+    sse->state = OTHER;
+    return SP_SSE_MORE;
 }
 
 /* The rest of a line, with its end: the span is what stands before that. */

@@ -1,6 +1,8 @@
 /* Thousands of bodies, each a real one with a few bytes changed, through the fuzz target's invariants: jansson is the second opinion. */
 #include "scanning.h"
 
+#include "changing.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len); /* aborts where the two disagree */
 
 static const char *const seeds[] = {
@@ -67,49 +69,11 @@ static const char *const pieces[] = {
     "data",
 };
 
-static uint64_t random_state;
-static size_t random_below(size_t bound) { /* xorshift64*, the same run every time */
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return (size_t)((random_state * UINT64_C(0x2545f4914f6cdd1d)) >> 33) % bound;
-}
-
-/* Replaces up to a few bytes of the body by up to a few of another. */
-static size_t splice(char *body, size_t len, size_t size, struct sp_span text) {
-    size_t at = random_below(len + 1), cut = random_below(4);
-    cut = sp_min(cut, len - at);
-    if (len - cut + text.len > size)
-        return len;
-    memmove(body + at + text.len, body + at + cut, len - at - cut);
-    memcpy(body + at, text.at, text.len);
-    return len - cut + text.len;
-}
-
 static size_t mutate(char *body, size_t size) {
     const char *seed = seeds[random_below(SP_COUNT(seeds))];
     size_t len = strlen(seed);
     memcpy(body, seed, len);
-    for (size_t changes = random_below(4); changes > 0; changes--)
-        switch (random_below(4)) {
-        case 0:
-            len = splice(body, len, size, sp_span_text(pieces[random_below(SP_COUNT(pieces))]));
-            break;
-        case 1: { /* of the body itself */
-            char copy[64];
-            size_t n = sp_min(random_below(sizeof copy), len), at = random_below(len - n + 1);
-            memcpy(copy, body + at, n);
-            len = splice(body, len, size, sp_span(copy, n));
-            break;
-        }
-        case 2:
-            if (len > 0)
-                body[random_below(len)] ^= (char)(1 << random_below(8));
-            break;
-        default:
-            len = splice(body, len, size, SP_SPAN(""));
-        }
-    return len;
+    return change(body, len, size, pieces, SP_COUNT(pieces));
 }
 
 static void a_changed_body_is_judged_as_jansson_does(void **state) {

@@ -24,6 +24,12 @@ static void other_objects_may_have_the_same_names(void **state) {
     assert_refused_at("{\"a\":{\"a\":{\"a\":1}},\"a\":2}", 19, "duplicate");
 }
 
+static void names_of_seven_and_eight_bytes_are_told_apart(void **state) {
+    asked("{\"abcdefg\":1,\"abcdefg\\u0007\":2,\"abcdefg\\u0008\":3,\"abcdefgh\":4,\"abcdefg\\u0000\":5}");
+    assert_refused_at("{\"messages\":1,\"messages\":2}", 14, "duplicate");
+    assert_refused_at("{\"abcdefg\\u0007\":1,\"abcdefg\\u0007\":2}", 19, "duplicate");
+}
+
 /* Longer than any buffer, and different in one byte only. */
 static void names_of_any_length_are_told_apart(void **state) {
     static const size_t lengths[] = {8, 63, 255, 256, 257, 258, 300, 512, 513, 5000, 100000};
@@ -132,6 +138,7 @@ int main(void) {
         cmocka_unit_test(a_name_stands_once_in_an_object),
         cmocka_unit_test(names_are_compared_decoded),
         cmocka_unit_test(other_objects_may_have_the_same_names),
+        cmocka_unit_test(names_of_seven_and_eight_bytes_are_told_apart),
         cmocka_unit_test(names_of_any_length_are_told_apart),
         cmocka_unit_test(four_thousand_and_ninety_six_members_may_be_open),
         cmocka_unit_test(each_of_any_number_of_members_is_remembered),
