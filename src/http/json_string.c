@@ -150,8 +150,8 @@ const char *sp_json_text_byte(struct sp_json_scan *scan, const char *at) {
 static inline const char *near_quote(const char *at, const char *end) {
     if (end - at < 16)
         return NULL;
-    size_t odd = sp_bytes16_first(sp_json_odd(sp_bytes16_at(at)));
-    return odd < 16 && at[odd] == '"' ? at + odd : NULL;
+    size_t odd;
+    return sp_bytes16_find(sp_json_odd(sp_bytes16_at(at)), &odd) && at[odd] == '"' ? at + odd : NULL;
 }
 
 const char *sp_json_take_text(struct sp_json_scan *scan, const char *at, const char *end) {

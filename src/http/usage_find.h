@@ -19,16 +19,22 @@ static inline sp_bytes16 sp_bytes16_at(const char *at) {
     return bytes;
 }
 
-/* The index of the first byte of a comparison's result that is set; 16: none. */
-static inline size_t sp_bytes16_first(sp_bytes16 found) {
+/* Whether a byte of a comparison's result is set, and the index of the first that is. */
+static inline bool sp_bytes16_find(sp_bytes16 found, size_t *ret_first) {
 #ifdef __SSE2__
-    return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8((__m128i)found) | 1u << 16);
+    unsigned bits = (unsigned)_mm_movemask_epi8((__m128i)found);
+    if (!bits)
+        return false;
+    *ret_first = (unsigned)__builtin_ctz(bits);
+    return true;
 #else
     uint64_t half[2];
     memcpy(half, &found, sizeof half);
     if (half[0])
-        return (size_t)__builtin_ctzll(le64toh(half[0])) >> 3;
-    return half[1] ? 8 + ((size_t)__builtin_ctzll(le64toh(half[1])) >> 3) : 16;
+        *ret_first = (size_t)__builtin_ctzll(le64toh(half[0])) >> 3;
+    else if (half[1])
+        *ret_first = 8 + ((size_t)__builtin_ctzll(le64toh(half[1])) >> 3);
+    return half[0] | half[1];
 #endif
 }
 
@@ -36,15 +42,15 @@ static inline sp_bytes16 sp_line_ends(sp_bytes16 bytes) { return (sp_bytes16)((b
 
 /* The first LF or CR of [at, end), or end. Lines are seldom short: 64 bytes per step. */
 static inline const char *sp_find_line_end(const char *at, const char *end) {
+    size_t first;
     for (; end - at >= 64; at += 64) {
         sp_bytes16 found = sp_line_ends(sp_bytes16_at(at)) | sp_line_ends(sp_bytes16_at(at + 16)) | sp_line_ends(sp_bytes16_at(at + 32)) |
                            sp_line_ends(sp_bytes16_at(at + 48));
-        if (sp_bytes16_first(found) < 16)
+        if (sp_bytes16_find(found, &first))
             break;
     }
     for (; end - at >= 16; at += 16) {
-        size_t first = sp_bytes16_first(sp_line_ends(sp_bytes16_at(at)));
-        if (first < 16)
+        if (sp_bytes16_find(sp_line_ends(sp_bytes16_at(at)), &first))
             return at + first;
     }
     while (at < end && *at != '\n' && *at != '\r')
@@ -67,15 +73,15 @@ static inline sp_bytes16 sp_structure(sp_bytes16 bytes) {
 
 /* The first quote, bracket or brace of [at, end), or end. Lists of numbers are megabytes long: 64 bytes per step. */
 static inline const char *sp_find_structure(const char *at, const char *end) {
+    size_t first;
     for (; end - at >= 64; at += 64) {
         sp_bytes16 found = sp_structure(sp_bytes16_at(at)) | sp_structure(sp_bytes16_at(at + 16)) | sp_structure(sp_bytes16_at(at + 32)) |
                            sp_structure(sp_bytes16_at(at + 48));
-        if (sp_bytes16_first(found) < 16)
+        if (sp_bytes16_find(found, &first))
             break;
     }
     for (; end - at >= 16; at += 16) {
-        size_t first = sp_bytes16_first(sp_structure(sp_bytes16_at(at)));
-        if (first < 16)
+        if (sp_bytes16_find(sp_structure(sp_bytes16_at(at)), &first))
             return at + first;
     }
     while (at < end && *at != '"' && (*at | 0x20) != '{' && (*at | 0x20) != '}')

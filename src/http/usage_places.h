@@ -81,11 +81,11 @@ static inline enum sp_place sp_place_of_member(enum sp_place object, struct sp_s
     if (name.len < SP_PLACE_NAME_MIN || name.len > SP_PLACE_NAME_MAX)
         return SP_PLACE_NONE;
     memcpy(&marks, of->mark, sizeof marks);
-    size_t i = sp_bytes16_first((sp_bytes16)(marks == SP_PLACE_MARK(name.len, name.at[1]))) / sizeof of->mark[0];
-    if (i == SP_PLACE_MEMBERS_MAX)
+    size_t at;
+    if (!sp_bytes16_find((sp_bytes16)(marks == SP_PLACE_MARK(name.len, name.at[1])), &at))
         return SP_PLACE_NONE;
-    enum sp_place place = of->member[i].place;
-    return sp_place_same_name(of->member[i].name, name.at, name.len) ? place : SP_PLACE_NONE;
+    const struct sp_place_member *member = &of->member[at / sizeof of->mark[0]];
+    return sp_place_same_name(member->name, name.at, name.len) ? (enum sp_place)member->place : SP_PLACE_NONE;
 }
 
 #endif

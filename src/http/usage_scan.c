@@ -105,8 +105,8 @@ enum { PAST_NEAR = 3 };
 /* The quote that ends the string whose first quote is before `at`, if it is among the next 32 bytes and no backslash precedes it. */
 static inline const char *near_quote(const char *at, const char *end) {
     for (unsigned i = 0; i < 2 && end - at >= 16 + PAST_NEAR; i++, at += 16) {
-        size_t first = sp_bytes16_first((sp_bytes16)(sp_bytes16_at(at) == '"'));
-        if (first < 16)
+        size_t first;
+        if (sp_bytes16_find((sp_bytes16)(sp_bytes16_at(at) == '"'), &first))
             return at[(ptrdiff_t)first - 1] != '\\' ? at + first : NULL;
     }
     return NULL;
