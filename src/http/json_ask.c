@@ -64,6 +64,7 @@ static size_t fold(struct sp_span name, char *out, size_t size) {
     return name.len == 0 ? n : 0;
 }
 
+/* Whether it could be written otherwise in lower case. */
 static bool has_case(struct sp_span name) {
     uint8_t all = 0;
     bool upper = false;
@@ -74,6 +75,7 @@ static bool has_case(struct sp_span name) {
     return upper || all >= 0x80;
 }
 
+/* Not inlined: few names come here, and its room on the stack would be there for all. */
 __attribute__((noinline)) enum sp_json_role sp_json_resembles(struct sp_span name) {
     if (!has_case(name)) /* as it should be, or none of them */
         return SP_JSON_ANYTHING;

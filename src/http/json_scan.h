@@ -100,7 +100,7 @@ struct sp_json_members {
     struct sp_hash_key key;
     uint64_t multiplier; /* odd and secret */
     uint16_t count;
-    bool chained;                              /* multiplier, chains and next hold */
+    bool chained; /* multiplier, chains and next hold */
     uint16_t chains[1 << SP_JSON_CHAINS_BITS]; /* 1 + index of the latest member there */
     uint16_t next[SP_JSON_MEMBERS_MAX];        /* the same: an earlier one of the same chain */
     uint64_t names[SP_JSON_MEMBERS_MAX];
@@ -177,7 +177,7 @@ enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_rol
 enum sp_json_role sp_json_ask_element(enum sp_json_role of);
 const char *sp_json_ask_value(struct sp_json_scan *scan, enum sp_json_kind kind); /* one begins; its role is at most ONE_PROMPT */
 const char *sp_json_ask_string(struct sp_json_scan *scan, struct sp_span text, uint64_t after); /* text: if its role has it kept */
-const char *sp_json_ask_number(struct sp_json_scan *scan);                                      /* in scan->text */
+const char *sp_json_ask_number(struct sp_json_scan *scan); /* in scan->text */
 void sp_json_ask_literal(struct sp_json_scan *scan, uint64_t after);
 void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *level,
                         uint64_t after); /* its role is at most OUTERMOST, or it is text */
@@ -185,7 +185,7 @@ void sp_json_ask_closed(struct sp_json_scan *scan, const struct sp_json_level *l
 enum sp_json_role sp_json_known(struct sp_span name); /* ANYTHING: no member somebody asks for */
 /* The one that a reader without regard for case would take it for, ANYTHING if none or if it is written as it should be. */
 enum sp_json_role sp_json_resembles(struct sp_span name);
-bool sp_ask_is_count(enum sp_json_role role); /* n, max_tokens and the like */
+bool sp_ask_is_count(enum sp_json_role role);         /* n, max_tokens and the like */
 const char *sp_ask_count(struct sp_ask *ask, enum sp_json_role role, struct sp_span digits);
 const char *sp_ask_model(struct sp_ask *ask, struct sp_span name);
 

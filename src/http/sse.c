@@ -59,7 +59,7 @@ static enum sp_sse_step mark(struct sp_sse *sse, const char **at) {
 static enum sp_sse_step data_begins(struct sp_sse *sse, enum state next) {
     bool joins = sse->data;
     sse->data = true;
-    sse->state = next;
+    sse->state = (uint8_t)next;
     return joins ? SP_SSE_DATA : SP_SSE_MORE;
 }
 
