@@ -34,15 +34,7 @@ _Static_assert(TEXTS_MAX + N_TEXTS * QUOTES_AND_ELLIPSIS + KEYS_MAX + N_NUMBERS 
 
 static char *put_null(char *at) { return PUT(at, "null"); }
 
-static char *put_u64(char *at, uint64_t number) {
-    char digits[20];
-    size_t n = 0;
-    do
-        digits[sizeof digits - ++n] = (char)('0' + number % 10);
-    while ((number /= 10) > 0);
-    memcpy(at, digits + sizeof digits - n, n);
-    return at + n;
-}
+static char *put_u64(char *at, uint64_t number) { return at + sp_decimal(number, at); }
 
 static char *put_i64(char *at, int64_t number) { return number < 0 ? put_null(at) : put_u64(at, (uint64_t)number); }
 
@@ -199,9 +191,7 @@ static char *put_usage(char *at, const struct sp_access_record *record) {
 
 static char *put_who(char *at, const struct sp_access_record *record) {
     at = PUT(at, "{\"time\":\"");
-    char time[SP_TIMESTAMP_LEN + 1];
-    sp_timestamp(record->wall_ms, time);
-    memcpy(at, time, SP_TIMESTAMP_LEN);
+    sp_timestamp(record->wall_ms, at);
     at = put_text(PUT(at + SP_TIMESTAMP_LEN, "\",\"request_id\":"), record->request_id, REQUEST_ID_MAX);
     at = put_text(PUT(at, ",\"client\":"), record->client, CLIENT_MAX);
     at = put_text(PUT(at, ",\"protocol\":"), record->protocol, PROTOCOL_MAX);

@@ -84,7 +84,8 @@ void sp_stage_log(struct sp_exchange *x) {
     if (!x->service->parts.access_log)
         return;
     const struct sp_limit_decision *decision = x->limited ? &x->limit.decision : NULL;
-    struct sp_access_record record = {
+    const struct sp_principal *principal = x->principal;
+    const struct sp_access_record record = {
         .wall_ms = x->started_wall_ms,
         .request_id = x->request_id,
         .client = sp_span_text(x->from->address_text),
@@ -97,6 +98,9 @@ void sp_stage_log(struct sp_exchange *x) {
         .tls_cipher = sp_span_text(x->from->tls.cipher),
         .route = sp_span_text(x->route ? x->route->name : NULL),
         .model = model_of(x),
+        .subject = principal ? principal->subject : SP_SPAN(""),
+        .tenant = principal ? principal->tenant : SP_SPAN(""),
+        .key_id = principal ? principal->key_id : SP_SPAN(""),
         .pool = sp_span_text(x->pool ? x->pool->name : NULL),
         .server = sp_span_text(x->server),
         .reason = sp_span_text(x->reason),
@@ -114,10 +118,5 @@ void sp_stage_log(struct sp_exchange *x) {
         .retries = x->tries,
         .degraded = decision && decision->degraded,
     };
-    if (x->principal) {
-        record.subject = x->principal->subject;
-        record.tenant = x->principal->tenant;
-        record.key_id = x->principal->key_id;
-    }
     sp_access_log_write(x->service->parts.access_log, &record);
 }
