@@ -10,6 +10,8 @@ struct session {
     enum sp_local_space space;
     uint64_t now_us;
     uint32_t in_table[SP_LIMIT_BUCKETS];
+    bool all_fit; /* as they were seen */
+    struct sp_local_attempt seen[SP_LIMIT_BUCKETS][SP_REQUEST_LIMITS_MAX];
 };
 
 /* ---- Policies ---- */
@@ -87,6 +89,8 @@ static bool take(struct session *session, unsigned kind, size_t i) {
     struct sp_local_store *local = &deciding->limiter->local;
     struct sp_limit_answer *answer = &deciding->answers[kind][i];
     uint64_t cost = sp_cost_of(deciding->request, kind);
+    if (session->all_fit && sp_local_take_seen(&session->seen[kind][i], cost, answer, &deciding->here[kind][i]))
+        return true;
     if (sp_local_take(local, bucket_of(session, kind, i), session->now_us, cost, answer, &deciding->here[kind][i]) < 0) {
         publish_late(session, i);
         (void)!sp_local_take(local, bucket_of(session, kind, i), session->now_us, cost, answer, &deciding->here[kind][i]);
@@ -95,8 +99,8 @@ static bool take(struct session *session, unsigned kind, size_t i) {
 }
 
 static bool only_one(const struct session *session) {
-    uint32_t requests = session->in_table[SP_LIMIT_REQUESTS], tokens = session->in_table[SP_LIMIT_TOKENS];
-    return __builtin_popcount(requests) + __builtin_popcount(tokens) <= 1 && session->deciding->request->n_limits == 1;
+    bool both_kinds = session->in_table[SP_LIMIT_REQUESTS] && session->in_table[SP_LIMIT_TOKENS];
+    return session->deciding->request->n_limits == 1 && !both_kinds;
 }
 
 static void look_at_all(struct session *session) {
@@ -105,13 +109,15 @@ static void look_at_all(struct session *session) {
             peek(session, kind, (size_t)__builtin_ctz(rest));
 }
 
-static bool all_fit(const struct session *session) {
+static bool all_fit(struct session *session) {
     const struct sp_deciding *deciding = session->deciding;
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
-        for (uint32_t rest = session->in_table[kind]; rest; rest &= rest - 1)
-            if (!sp_local_fits(&deciding->limiter->local, bucket_of(session, kind, (size_t)__builtin_ctz(rest)), session->now_us,
-                               sp_cost_of(deciding->request, kind)))
+        for (uint32_t rest = session->in_table[kind]; rest; rest &= rest - 1) {
+            size_t i = (size_t)__builtin_ctz(rest);
+            if (!sp_local_fits(&deciding->limiter->local, bucket_of(session, kind, i), session->now_us,
+                               sp_cost_of(deciding->request, kind), &session->seen[kind][i]))
                 return false;
+        }
     return true;
 }
 
@@ -147,7 +153,9 @@ static void ask_table(struct session *session) {
     struct sp_deciding *deciding = session->deciding;
     for (;;) {
         session->now_us = sp_clock_us();
-        if (deciding->request->peek || (!only_one(session) && !all_fit(session)))
+        bool unseen = !deciding->request->peek && only_one(session);
+        session->all_fit = !deciding->request->peek && !unseen && all_fit(session);
+        if (!unseen && !session->all_fit)
             look_at_all(session);
         if (deciding->request->peek || sp_deciding_refused(deciding))
             return;
@@ -175,7 +183,10 @@ static void put_off(struct session *session) {
 }
 
 void sp_deciding_here(struct sp_deciding *deciding, enum sp_local_space space) {
-    struct session session = {.deciding = deciding, .space = space};
+    struct session session SP_UNINITIALIZED;
+    session.deciding = deciding;
+    session.space = space;
+    session.in_table[SP_LIMIT_REQUESTS] = session.in_table[SP_LIMIT_TOKENS] = 0;
     deciding->space = space;
     deciding->degraded = deciding->degraded || space == SP_SPACE_SHARE;
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++) {

@@ -12,18 +12,6 @@
 
 #define DEBT_MAX (SPAN_MAX / 4) /* units */
 
-struct attempt {
-    struct sp_local_segment *segment;
-    struct sp_local_row *row;
-    struct sp_local_bucket bucket;
-    uint64_t now; /* units */
-    struct sp_local_policy policy;
-    struct sp_cell *cell; /* the bucket's, or one claimed for it, or the overflow bucket; NULL: none */
-    struct sp_cell seen;  /* what it held: the swap that ends the attempt starts from this */
-    uint64_t full_at;     /* under `policy` */
-    bool overflow;
-};
-
 void sp_local_open(void *segment, uint64_t (*clock_us)(void), struct sp_local_store *ret) {
     ret->segment = segment;
     ret->clock_us = clock_us;
@@ -121,28 +109,28 @@ static bool alone(struct sp_local_segment *segment, struct sp_cell *cell, struct
 
 /* The policy is read after the cell, and a cell's content only ever changes: so a swap from what was seen, to what this policy makes of it,
  * cannot succeed once the cell was swept for a later policy. */
-static bool read_policy(struct attempt *attempt) { return sp_local_current(attempt->row, &attempt->policy); }
+static bool read_policy(struct sp_local_attempt *attempt) { return sp_local_current(attempt->row, &attempt->policy); }
 
-static void use_overflow(struct attempt *attempt) {
+static void use_overflow(struct sp_local_attempt *attempt) {
     attempt->cell = &attempt->row->overflow;
     attempt->overflow = true;
     attempt->seen = (struct sp_cell){.key = sp_cell_key(attempt->cell), .word = sp_cell_word(attempt->cell)};
 }
 
 /* The overflow bucket's level, in which everybody without a cell may have taken part. */
-static uint64_t overflow_full_at(const struct attempt *attempt) {
+static uint64_t overflow_full_at(const struct sp_local_attempt *attempt) {
     uint64_t word = attempt->overflow ? attempt->seen.word : sp_cell_word(&attempt->row->overflow);
     return word == 0 ? 0 : sp_local_full_at(attempt->row, word, &attempt->policy, attempt->now);
 }
 
 /* A bucket that has no cell is full, unless others' clocks or the overflow bucket say that it cannot be yet. */
-static uint64_t beginning(const struct attempt *attempt) {
+static uint64_t beginning(const struct sp_local_attempt *attempt) {
     uint64_t evicted = __atomic_load_n(&attempt->segment->evicted_at, __ATOMIC_SEQ_CST);
     return sp_max(sp_max(attempt->now, evicted), overflow_full_at(attempt));
 }
 
 /* Looks without making the bucket a cell. */
-static bool look(struct attempt *attempt) {
+static bool look(struct sp_local_attempt *attempt) {
     struct sp_cell seen;
     attempt->cell = find(attempt->segment, attempt->bucket.key);
     if (attempt->cell) {
@@ -160,7 +148,7 @@ static bool look(struct attempt *attempt) {
     return true;
 }
 
-static bool claim(struct attempt *attempt, struct sp_local_store *store) {
+static bool claim(struct sp_local_attempt *attempt, struct sp_local_store *store) {
     struct sp_cell seen;
     struct sp_cell *cell = find_room(attempt->segment, attempt->bucket.key, attempt->now, &seen);
     if (!cell) {
@@ -181,7 +169,7 @@ static bool claim(struct attempt *attempt, struct sp_local_store *store) {
 enum found { FOUND, AGAIN, NO_POLICY };
 
 /* The bucket's cell, made if it has none. AGAIN: others were at it; begin anew. */
-static enum found seize(struct attempt *attempt, struct sp_local_store *store) {
+static enum found seize(struct sp_local_attempt *attempt, struct sp_local_store *store) {
     attempt->overflow = false;
     attempt->cell = find(attempt->segment, attempt->bucket.key);
     if (attempt->cell) {
@@ -201,7 +189,7 @@ static enum found seize(struct attempt *attempt, struct sp_local_store *store) {
     return FOUND;
 }
 
-static bool finish(struct attempt *attempt, uint64_t full_at) {
+static bool finish(const struct sp_local_attempt *attempt, uint64_t full_at) {
     uint64_t key = attempt->overflow ? UINT64_C(1) << ROW_BITS | attempt->bucket.row : attempt->bucket.key;
     uint64_t word = word_of(attempt->policy.tag, full_at);
     if (attempt->seen.key == key && attempt->seen.word == word)
@@ -209,13 +197,13 @@ static bool finish(struct attempt *attempt, uint64_t full_at) {
     return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = word});
 }
 
-static struct attempt begin(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
-    return (struct attempt){.segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
+static struct sp_local_attempt begin(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
+    return (struct sp_local_attempt){.segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
 }
 
 /* ---- Answers ---- */
 
-static bool admits(const struct attempt *attempt, uint64_t cost) {
+static bool admits(const struct sp_local_attempt *attempt, uint64_t cost) {
     const struct sp_local_policy *policy = &attempt->policy;
     if (cost > policy->burst)
         return false;
@@ -244,7 +232,7 @@ static void describe(const struct sp_local_policy *policy, uint64_t now, uint64_
 
 int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   bool *ret_present) {
-    struct attempt attempt = begin(store, bucket, now_us);
+    struct sp_local_attempt attempt = begin(store, bucket, now_us);
     if (!look(&attempt))
         return -ENOENT;
     bool present = attempt.cell && !attempt.overflow;
@@ -256,16 +244,17 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
     return 0;
 }
 
-bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost) {
-    struct attempt attempt = begin(store, bucket, now_us);
-    if (!look(&attempt))
+bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost,
+                   struct sp_local_attempt *ret_seen) {
+    *ret_seen = begin(store, bucket, now_us);
+    if (!look(ret_seen))
         return false;
-    bool present = attempt.cell && !attempt.overflow;
-    return !(present && tag_of(attempt.seen.word) != attempt.policy.tag) && admits(&attempt, cost);
+    bool present = ret_seen->cell && !ret_seen->overflow;
+    return !(present && tag_of(ret_seen->seen.word) != ret_seen->policy.tag) && admits(ret_seen, cost);
 }
 
 /* Charged to the overflow bucket because no cell was free: has somebody made the key a cell meanwhile, that does not know of this? */
-static bool overflow_stands(struct sp_local_store *store, const struct attempt *attempt, const struct sp_local_taken *taken) {
+static bool overflow_stands(struct sp_local_store *store, const struct sp_local_attempt *attempt, const struct sp_local_taken *taken) {
     if (find(attempt->segment, attempt->bucket.key)) {
         sp_local_give_back(store, taken);
         return false;
@@ -274,10 +263,22 @@ static bool overflow_stands(struct sp_local_store *store, const struct attempt *
     return true;
 }
 
+static uint64_t full_after(const struct sp_local_attempt *attempt, uint64_t cost) {
+    return sp_max(attempt->full_at, attempt->now) + cost * attempt->policy.cost;
+}
+
+static struct sp_local_taken taken_by(const struct sp_local_attempt *attempt, uint64_t cost) {
+    return (struct sp_local_taken){.bucket = attempt->bucket,
+                                   .cost = cost,
+                                   .until = attempt->now + cost * attempt->policy.cost,
+                                   .tag = attempt->policy.tag,
+                                   .overflow = attempt->overflow};
+}
+
 int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   struct sp_local_taken *ret_taken) {
     for (;;) {
-        struct attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt = begin(store, bucket, now_us);
         enum found found = seize(&attempt, store);
         if (found == NO_POLICY)
             return -ENOENT;
@@ -286,12 +287,8 @@ int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, u
         /* A refusal is written too where the bucket was not yet under the current policy: it accrues at the new rate from now on. */
         bool fits = admits(&attempt, cost);
         bool as_it_was = tag_of(attempt.seen.word) == attempt.policy.tag;
-        uint64_t full_at = fits ? sp_max(attempt.full_at, attempt.now) + cost * attempt.policy.cost : attempt.full_at;
-        struct sp_local_taken taken = {.bucket = bucket,
-                                       .cost = cost,
-                                       .until = attempt.now + cost * attempt.policy.cost,
-                                       .tag = attempt.policy.tag,
-                                       .overflow = attempt.overflow};
+        uint64_t full_at = fits ? full_after(&attempt, cost) : attempt.full_at;
+        struct sp_local_taken taken = taken_by(&attempt, cost);
         if ((fits || !as_it_was) && !finish(&attempt, full_at))
             continue;
         if (fits && attempt.overflow && !overflow_stands(store, &attempt, &taken))
@@ -301,6 +298,15 @@ int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, u
             *ret_taken = taken;
         return 0;
     }
+}
+
+bool sp_local_take_seen(const struct sp_local_attempt *seen, uint64_t cost, struct sp_limit_answer *ret, struct sp_local_taken *ret_taken) {
+    uint64_t full_at = full_after(seen, cost);
+    if (!seen->cell || seen->overflow || !finish(seen, full_at))
+        return false;
+    describe(&seen->policy, seen->now, full_at, cost, true, ret);
+    *ret_taken = taken_by(seen, cost);
+    return true;
 }
 
 void sp_local_give_back(struct sp_local_store *store, const struct sp_local_taken *taken) {
@@ -327,7 +333,7 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
 
 void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us, bool may_rise) {
     for (;;) {
-        struct attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt = begin(store, bucket, now_us);
         if (full_in_us == 0 && !find(attempt.segment, bucket.key))
             return; /* full is absent */
         enum found found = seize(&attempt, store);
@@ -340,7 +346,7 @@ void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket buck
 }
 
 /* When it is full after the settlement: a refund not before now, a debt not much later than an empty bucket. */
-static uint64_t settled(const struct attempt *attempt, int64_t delta) {
+static uint64_t settled(const struct sp_local_attempt *attempt, int64_t delta) {
     const struct sp_local_policy *policy = &attempt->policy;
     uint64_t missing = attempt->full_at > attempt->now ? attempt->full_at - attempt->now : 0;
     uint64_t most = sp_min(policy->burst * policy->cost + DEBT_MAX, SPAN_MAX);
@@ -355,7 +361,7 @@ static uint64_t settled(const struct attempt *attempt, int64_t delta) {
 /* A bucket without a cell is full: nothing is given back to it. */
 void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta) {
     for (;;) {
-        struct attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt = begin(store, bucket, now_us);
         if (delta == 0 || (delta > 0 && !find(attempt.segment, bucket.key)))
             return;
         enum found found = seize(&attempt, store);
@@ -370,7 +376,7 @@ void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket
 }
 
 int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t *ret) {
-    struct attempt attempt = begin(store, bucket, now_us);
+    struct sp_local_attempt attempt = begin(store, bucket, now_us);
     if (!look(&attempt))
         return -ENOENT;
     const struct sp_local_policy *policy = &attempt.policy;

@@ -7,6 +7,7 @@
 #ifndef SP_LIMIT_LOCAL_STORE_H
 #define SP_LIMIT_LOCAL_STORE_H
 
+#include "cell.h"
 #include "decision.h"
 
 struct sp_local_segment; /* zeroed memory is an empty table */
@@ -27,6 +28,26 @@ struct sp_local_store {
 struct sp_local_bucket {
     unsigned row;
     uint64_t key; /* says the row too */
+};
+
+struct sp_local_policy {
+    uint64_t cost;  /* units per token, ≥ 1 */
+    uint64_t burst; /* tokens; cost · burst ≤ SPAN_MAX */
+    uint32_t version;
+    unsigned tag;
+};
+
+/* An attempt at a bucket: one cell, seen once, to be swapped once. Units and policies: see local_table.h. */
+struct sp_local_attempt {
+    struct sp_local_segment *segment;
+    struct sp_local_row *row;
+    struct sp_local_bucket bucket;
+    uint64_t now; /* units */
+    struct sp_local_policy policy;
+    struct sp_cell *cell; /* the bucket's, or one claimed for it, or the overflow bucket; NULL: none */
+    struct sp_cell seen;  /* what it held: the swap that ends the attempt starts from this */
+    uint64_t full_at;     /* under `policy` */
+    bool overflow;
 };
 
 /* What a take changed, to give it back. */
@@ -54,7 +75,10 @@ void sp_local_expect(const struct sp_local_store *store, struct sp_local_bucket 
 int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   struct sp_local_taken *ret_taken) SP_MUST_USE;
 /* true: sp_local_take() would admit. false: that is for sp_local_peek() to say. */
-bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost);
+bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost,
+                   struct sp_local_attempt *ret_seen);
+/* sp_local_take() of what sp_local_fits() has just seen to be there. false: it has no cell, or is not as it was seen: nothing was taken. */
+bool sp_local_take_seen(const struct sp_local_attempt *seen, uint64_t cost, struct sp_limit_answer *ret, struct sp_local_taken *ret_taken);
 /* What sp_local_take() would answer. *ret_present (may be NULL): whether the bucket has a cell. */
 int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   bool *ret_present) SP_MUST_USE;

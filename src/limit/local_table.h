@@ -46,13 +46,6 @@ struct sp_local_segment {
     _Alignas(4096) struct sp_cell cells[TABLE_CELLS];
 };
 
-struct sp_local_policy {
-    uint64_t cost;  /* units per token, ≥ 1 */
-    uint64_t burst; /* tokens; cost · burst ≤ SPAN_MAX */
-    uint32_t version;
-    unsigned tag;
-};
-
 static inline unsigned tag_of(uint64_t word) { return (unsigned)(word >> INSTANT_BITS); }
 static inline uint64_t instant_of(uint64_t word) { return word & INSTANT_MAX; }
 static inline uint64_t word_of(unsigned tag, uint64_t instant) { return (uint64_t)tag << INSTANT_BITS | sp_min(instant, INSTANT_MAX); }

@@ -46,17 +46,65 @@ static void it_decides_exactly_as_the_pure_bucket(void **state) {
 static void what_is_said_to_fit_is_what_would_be_admitted(void **state) {
     struct world *world = *state;
     struct sp_local_bucket bucket = bucket_named(0, 1);
-    assert_false(sp_local_fits(&world->store, bucket, world->now, 1)); /* no policy yet: a look says so */
+    struct sp_local_attempt seen;
+    assert_false(sp_local_fits(&world->store, bucket, world->now, 1, &seen)); /* no policy yet: a look says so */
     publish(world, 0, 10, SP_MICRO, 5);
     uint64_t seed = 11;
     for (int i = 0; i < 1000; i++, world->now += dice_below(&seed, SP_MICRO / 4)) {
         uint64_t cost = 1 + dice_below(&seed, 6);
-        bool fits = sp_local_fits(&world->store, bucket, world->now, cost);
+        bool fits = sp_local_fits(&world->store, bucket, world->now, cost, &seen);
         assert_int_equal(admits(world, bucket, cost), fits);
     }
     assert_true(admits(world, bucket_named(0, 2), 1));
     publish(world, 0, 20, SP_MICRO, 5); /* the bucket is yet to be brought under it, which is the look's to do */
-    assert_false(sp_local_fits(&world->store, bucket_named(0, 2), world->now, 1));
+    assert_false(sp_local_fits(&world->store, bucket_named(0, 2), world->now, 1, &seen));
+}
+
+static void a_take_of_what_was_seen_is_a_take(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 10, SP_MICRO, 20);
+    struct sp_local_bucket bucket = bucket_named(0, 1), like = bucket_named(0, 2);
+    struct sp_local_attempt seen;
+    struct sp_local_taken taken, taken_like;
+    struct sp_limit_answer answer, answer_like;
+    memset(&taken, 0, sizeof taken);
+    memset(&taken_like, 0, sizeof taken_like);
+    assert_true(admits(world, bucket, 3));
+    assert_true(admits(world, like, 3));
+    uint64_t seed = 12;
+    for (int i = 0; i < 1000; i++, world->now += dice_below(&seed, SP_MICRO / 4)) {
+        uint64_t cost = 1 + dice_below(&seed, 3);
+        if (!sp_local_fits(&world->store, bucket, world->now, cost, &seen))
+            continue;
+        assert_true(sp_local_take_seen(&seen, cost, &answer, &taken));
+        assert_int_equal(sp_local_take(&world->store, like, world->now, cost, &answer_like, &taken_like), 0);
+        assert_int_equal(answer.bucket.admitted, answer_like.bucket.admitted);
+        assert_int_equal(answer.bucket.remaining, answer_like.bucket.remaining);
+        assert_int_equal(answer.bucket.reset_us, answer_like.bucket.reset_us);
+        assert_int_equal(answer.burst, answer_like.burst);
+        assert_int_equal(taken.until, taken_like.until);
+        assert_int_equal(cell_of(world->segment, bucket)->word, cell_of(world->segment, like)->word);
+    }
+    sp_local_give_back(&world->store, &taken);
+    sp_local_give_back(&world->store, &taken_like);
+    assert_int_equal(cell_of(world->segment, bucket)->word, cell_of(world->segment, like)->word);
+}
+
+static void what_was_seen_and_has_changed_is_not_taken(void **state) {
+    struct world *world = *state;
+    publish(world, 0, 1, HOUR_US, 5);
+    struct sp_local_bucket bucket = bucket_named(0, 1);
+    struct sp_local_attempt seen;
+    struct sp_local_taken taken;
+    struct sp_limit_answer answer;
+    assert_true(sp_local_fits(&world->store, bucket, world->now, 2, &seen));
+    assert_false(sp_local_take_seen(&seen, 2, &answer, &taken)); /* it had no cell */
+    assert_int_equal(remaining(world, bucket), 5);
+    assert_true(admits(world, bucket, 1));
+    assert_true(sp_local_fits(&world->store, bucket, world->now, 4, &seen));
+    assert_true(admits(world, bucket, 1)); /* by another, in between */
+    assert_false(sp_local_take_seen(&seen, 4, &answer, &taken));
+    assert_int_equal(remaining(world, bucket), 3);
 }
 
 static void it_admits_at_most_the_configured_rate_and_less_by_one_unit_per_token_at_most(void **state) {
@@ -533,6 +581,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_claim_left_by_a_killed_process_is_taken_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(remembering_sets_the_level_and_a_full_one_needs_no_cell, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_said_to_fit_is_what_would_be_admitted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_take_of_what_was_seen_is_a_take, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_seen_and_has_changed_is_not_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_given_is_not_forgotten_where_the_level_may_not_rise, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
