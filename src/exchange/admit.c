@@ -33,14 +33,13 @@ static bool ask(struct sp_exchange *x) {
     x->limit.cost = 1;
     x->limit.tokens = x->inspection.listing ? 0 : x->inspection.reserve;
     x->limit.stays = true;
-    x->limit.facts = (struct sp_limit_facts){
-        .subject = x->principal->account,
-        .tenant = x->principal->tenant,
-        .key_id = x->principal->key_id,
-        .route = sp_span_text(x->route->name),
-        .model = sp_span_text(x->model ? x->model->name : NULL),
-    };
-    memcpy(x->limit.facts.address, x->from->address.bytes, sizeof x->limit.facts.address);
+    struct sp_limit_facts *facts = &x->limit.facts;
+    facts->subject = x->principal->account;
+    facts->tenant = x->principal->tenant;
+    facts->key_id = x->principal->key_id;
+    facts->route = sp_span_text(x->route->name);
+    facts->model = sp_span_text(x->model ? x->model->name : NULL);
+    memcpy(facts->address, x->from->address.bytes, sizeof facts->address);
     return true;
 }
 

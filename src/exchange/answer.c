@@ -151,7 +151,7 @@ static void add_changing(struct sp_exchange *x, struct sp_answer *answer, const 
         const struct sp_limit_view *view = &shown[kind];
         if (!view->limit)
             continue;
-        char reset[GO_DURATION_MAX];
+        char reset[GO_DURATION_MAX] SP_UNINITIALIZED;
         sp_answer_add_number(answer, names[kind][0], view->remaining);
         sp_answer_add(answer, names[kind][1], sp_span(reset, go_duration(view->reset_ms, reset)));
         if (!items)

@@ -42,8 +42,7 @@ struct sp_exchange *sp_exchange_new(struct sp_service *service, const struct sp_
     struct sp_exchange *x = sp_pool_get(memory);
     if (!x)
         return NULL;
-    memset(x, 0, offsetof(struct sp_exchange, first));
-    memset(&x->request, 0, offsetof(struct sp_http_request, fields.item));
+    memset(&x->node, 0, offsetof(struct sp_exchange, request.fields.item) - offsetof(struct sp_exchange, node));
     x->memory = memory;
     x->service = service;
     x->snapshot = sp_snapshot_ref(service->snapshot);

@@ -38,7 +38,7 @@ static int write_fields(struct sp_exchange *x, struct sp_buffer *out) {
 static int write_our_fields(struct sp_exchange *x, struct sp_buffer *out) {
     const struct sp_http_field *parent = sp_http_field(&x->request.fields, SP_FIELD_TRACEPARENT);
     const struct sp_http_field *host = sp_http_field(&x->request.fields, SP_FIELD_HOST);
-    char traceparent[SP_TRACEPARENT_LEN + 1];
+    char traceparent[SP_TRACEPARENT_LEN + 1] SP_UNINITIALIZED;
     sp_traceparent(parent ? parent->value : sp_span(NULL, 0), traceparent);
     int error = sp_http_write_named(out, SP_HTTP_NAME("x-request-id"), x->request_id);
     if (!error)

@@ -189,7 +189,8 @@ struct sp_inspection {
 };
 
 struct sp_exchange {
-    struct sp_list node; /* in service->exchange_list */
+    _Alignas(16) char first[2048]; /* of the arena; not zeroed */
+    struct sp_list node;           /* in service->exchange_list; from here on zeroed, as far as the request's fields */
     struct sp_service *service;
     struct sp_snapshot *snapshot;
     const struct sp_front *front;
@@ -258,7 +259,6 @@ struct sp_exchange {
 
     struct sp_arena arena;
     struct sp_pool *memory;         /* that it is of */
-    _Alignas(16) char first[2048];  /* not zeroed */
     struct sp_http_request request; /* last, for most are given memory for few of its fields */
 };
 #define SP_EXCHANGE_SIZE(n) (offsetof(struct sp_exchange, request.fields.item) + (n) * sizeof(struct sp_http_field))

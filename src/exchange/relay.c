@@ -175,7 +175,7 @@ static bool may_read(const struct sp_exchange *x) {
 }
 
 static enum sp_stage_answer pump_answer(struct sp_exchange *x) {
-    while (may_read(x)) {
+    do {
         x->backend_ready &= ~(unsigned)SP_READY_READ;
         enum sp_stage_answer answer = read_once(x);
         if (x->ended || !x->backend)
@@ -186,7 +186,7 @@ static enum sp_stage_answer pump_answer(struct sp_exchange *x) {
             return answer;
         if (x->answered) /* before, first_byte runs: a head that comes drop by drop is no answer */
             sp_exchange_progress(x);
-    }
+    } while (may_read(x));
     return SP_STAGE_WAIT;
 }
 

@@ -2,17 +2,19 @@
  * where the answer does not say, estimated as is stated here. */
 #include "private.h"
 
-/* Answers without generated text: they cost their input alone. */
+/* What a path ends in whose answers have no generated text: they cost their input alone. */
 static const struct sp_span without_output[] = {
-    {"/embeddings", 11}, {"/rerank", 7}, {"/score", 6}, {"/moderations", 12}, {"/classify", 9}, {"/tokenize", 9}, {"/pooling", 8},
+    SP_SPAN("embeddings"), SP_SPAN("rerank"), SP_SPAN("score"), SP_SPAN("moderations"), SP_SPAN("classify"), SP_SPAN("tokenize"), SP_SPAN("pooling"),
 };
 
 static bool generates(const struct sp_exchange *x) {
-    for (size_t i = 0; i < SP_COUNT(without_output); i++) {
-        struct sp_span end = without_output[i];
-        if (x->path.len >= end.len && sp_span_eq(sp_span_from(x->path, x->path.len - end.len), end))
+    const char *slash = memrchr(x->path.at, '/', x->path.len);
+    if (!slash)
+        return true;
+    struct sp_span last = sp_span_from(x->path, (size_t)(slash + 1 - x->path.at));
+    for (size_t i = 0; i < SP_COUNT(without_output); i++)
+        if (sp_span_eq(last, without_output[i]))
             return false;
-    }
     return true;
 }
 

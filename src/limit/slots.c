@@ -72,9 +72,9 @@ bool sp_slots_take_had(struct sp_slots *slots, uint64_t name, uint64_t most) {
 static void note_key(struct sp_slots *slots, const struct sp_place_ask *ask, const struct sp_slots_seen *seen) {
     char bytes[SP_REDIS_KEY_MAX] SP_UNINITIALIZED;
     struct sp_span key;
-    struct sp_slots_policy policy = policy_of(slots, ask->limit);
     if (!sp_slots_with_redis(slots) || key_of(slots, ask->limit, ask->facts, bytes, &key) < 0)
         return;
+    struct sp_slots_policy policy = policy_of(slots, ask->limit);
     sp_slots_write_key(sp_slots_note(seen), &slots->hash_key, ask->name, key);
     sp_slots_write_policy(sp_slots_note(seen), &policy);
     sp_slots_wake(slots);

@@ -58,7 +58,7 @@ static void canon_text(struct canon *canon, const struct sp_hash_key *hash_key, 
 }
 
 uint64_t sp_subject_hash(const struct sp_hash_key *hash_key, uint32_t by, const struct sp_limit_facts *facts) {
-    struct dimension dimensions[DIMENSIONS];
+    struct dimension dimensions[DIMENSIONS] SP_UNINITIALIZED;
     size_t n = dimensions_of(by, facts, dimensions);
     struct canon canon SP_UNINITIALIZED; /* hashed only as far as it is written */
     canon.len = 0;
