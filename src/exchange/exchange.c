@@ -83,6 +83,17 @@ static void finish(struct sp_exchange *x) {
         sp_exchange_end(x, NULL);
 }
 
+/* One stage after the other, up to the first that is not NEXT. */
+static enum sp_stage_answer run_stages(struct sp_exchange *x) {
+    while (!x->ended) {
+        x->again = false;
+        enum sp_stage_answer answer = stages[x->stage].run(x);
+        if (answer != SP_STAGE_NEXT || ++x->stage == SP_COUNT(stages))
+            return answer;
+    }
+    return SP_STAGE_WAIT;
+}
+
 void sp_exchange_run(struct sp_exchange *x) {
     if (x->running) { /* called from inside a stage: the stage is simply run once more */
         x->again = true;
@@ -90,13 +101,9 @@ void sp_exchange_run(struct sp_exchange *x) {
     }
     x->running = true;
     do {
-        x->again = false;
-        switch (x->ended ? SP_STAGE_WAIT : stages[x->stage].run(x)) {
+        switch (run_stages(x)) {
         case SP_STAGE_NEXT:
-            if (++x->stage == SP_COUNT(stages))
-                finish(x);
-            else
-                x->again = true;
+            finish(x);
             break;
         case SP_STAGE_REPLY:
             if (!x->ended)

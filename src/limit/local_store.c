@@ -170,7 +170,6 @@ enum found { FOUND, AGAIN, NO_POLICY };
 
 /* The bucket's cell, made if it has none. AGAIN: others were at it; begin anew. */
 static enum found seize(struct sp_local_attempt *attempt, struct sp_local_store *store) {
-    attempt->overflow = false;
     attempt->cell = find(attempt->segment, attempt->bucket.key);
     if (attempt->cell) {
         attempt->seen = (struct sp_cell){.key = attempt->bucket.key, .word = sp_cell_word(attempt->cell)};
@@ -197,8 +196,14 @@ static bool finish(const struct sp_local_attempt *attempt, uint64_t full_at) {
     return sp_cell_swap(attempt->cell, attempt->seen, (struct sp_cell){.key = key, .word = word});
 }
 
-static struct sp_local_attempt begin(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us) {
-    return (struct sp_local_attempt){.segment = store->segment, .row = &store->segment->rows[bucket.row], .bucket = bucket, .now = units_of(now_us)};
+/* What was seen comes with look() or seize(). */
+static void begin(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, struct sp_local_attempt *ret) {
+    ret->segment = store->segment;
+    ret->row = &store->segment->rows[bucket.row];
+    ret->bucket = bucket;
+    ret->now = units_of(now_us);
+    ret->cell = NULL;
+    ret->overflow = false;
 }
 
 /* ---- Answers ---- */
@@ -232,7 +237,8 @@ static void describe(const struct sp_local_policy *policy, uint64_t now, uint64_
 
 int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   bool *ret_present) {
-    struct sp_local_attempt attempt = begin(store, bucket, now_us);
+    struct sp_local_attempt attempt SP_UNINITIALIZED;
+    begin(store, bucket, now_us, &attempt);
     if (!look(&attempt))
         return -ENOENT;
     bool present = attempt.cell && !attempt.overflow;
@@ -246,7 +252,7 @@ int sp_local_peek(struct sp_local_store *store, struct sp_local_bucket bucket, u
 
 bool sp_local_fits(const struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost,
                    struct sp_local_attempt *ret_seen) {
-    *ret_seen = begin(store, bucket, now_us);
+    begin(store, bucket, now_us, ret_seen);
     if (!look(ret_seen))
         return false;
     bool present = ret_seen->cell && !ret_seen->overflow;
@@ -278,7 +284,8 @@ static struct sp_local_taken taken_by(const struct sp_local_attempt *attempt, ui
 int sp_local_take(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t cost, struct sp_limit_answer *ret,
                   struct sp_local_taken *ret_taken) {
     for (;;) {
-        struct sp_local_attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt SP_UNINITIALIZED;
+        begin(store, bucket, now_us, &attempt);
         enum found found = seize(&attempt, store);
         if (found == NO_POLICY)
             return -ENOENT;
@@ -333,7 +340,8 @@ void sp_local_give_back(struct sp_local_store *store, const struct sp_local_take
 
 void sp_local_remember(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, uint64_t full_in_us, bool may_rise) {
     for (;;) {
-        struct sp_local_attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt SP_UNINITIALIZED;
+        begin(store, bucket, now_us, &attempt);
         if (full_in_us == 0 && !find(attempt.segment, bucket.key))
             return; /* full is absent */
         enum found found = seize(&attempt, store);
@@ -361,7 +369,8 @@ static uint64_t settled(const struct sp_local_attempt *attempt, int64_t delta) {
 /* A bucket without a cell is full: nothing is given back to it. */
 void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t delta) {
     for (;;) {
-        struct sp_local_attempt attempt = begin(store, bucket, now_us);
+        struct sp_local_attempt attempt SP_UNINITIALIZED;
+        begin(store, bucket, now_us, &attempt);
         if (delta == 0 || (delta > 0 && !find(attempt.segment, bucket.key)))
             return;
         enum found found = seize(&attempt, store);
@@ -376,7 +385,8 @@ void sp_local_settle(struct sp_local_store *store, struct sp_local_bucket bucket
 }
 
 int sp_local_level(struct sp_local_store *store, struct sp_local_bucket bucket, uint64_t now_us, int64_t *ret) {
-    struct sp_local_attempt attempt = begin(store, bucket, now_us);
+    struct sp_local_attempt attempt SP_UNINITIALIZED;
+    begin(store, bucket, now_us, &attempt);
     if (!look(&attempt))
         return -ENOENT;
     const struct sp_local_policy *policy = &attempt.policy;
