@@ -4,7 +4,8 @@
 
 /* What a path ends in whose answers have no generated text: they cost their input alone. */
 static const struct sp_span without_output[] = {
-    SP_SPAN("embeddings"), SP_SPAN("rerank"), SP_SPAN("score"), SP_SPAN("moderations"), SP_SPAN("classify"), SP_SPAN("tokenize"), SP_SPAN("pooling"),
+    SP_SPAN("embeddings"), SP_SPAN("rerank"),   SP_SPAN("score"),   SP_SPAN("moderations"),
+    SP_SPAN("classify"),   SP_SPAN("tokenize"), SP_SPAN("pooling"),
 };
 
 static bool generates(const struct sp_exchange *x) {

@@ -114,8 +114,8 @@ static bool all_fit(struct session *session) {
     for (unsigned kind = 0; kind < SP_LIMIT_BUCKETS; kind++)
         for (uint32_t rest = session->in_table[kind]; rest; rest &= rest - 1) {
             size_t i = (size_t)__builtin_ctz(rest);
-            if (!sp_local_fits(&deciding->limiter->local, bucket_of(session, kind, i), session->now_us,
-                               sp_cost_of(deciding->request, kind), &session->seen[kind][i]))
+            if (!sp_local_fits(&deciding->limiter->local, bucket_of(session, kind, i), session->now_us, sp_cost_of(deciding->request, kind),
+                               &session->seen[kind][i]))
                 return false;
         }
     return true;
