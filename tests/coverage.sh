@@ -16,7 +16,7 @@ ninja -C $build >$build/build.log || {
 }
 find $build -name '*.gcda' -delete
 status=0
-meson test -C $build --no-rebuild --num-processes 2 -t 3 >$build/test.log 2>&1 || {
+meson test -C $build --no-rebuild --num-processes 4 -t 3 >$build/test.log 2>&1 || {
     grep -E ' (FAIL|TIMEOUT) ' $build/test.log
     echo "FAILED coverage: a test failed, and what follows was counted without it"
     status=1

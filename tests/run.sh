@@ -66,7 +66,7 @@ configure() { # build directory, then options
 
 meson_tests() { # build directory, name of the report, how many times the seconds a test may take
     rm -f "$1/meson-logs/testlog.json"
-    bounded 600 "$2" meson test -C "$1" --no-rebuild --print-errorlogs --num-processes 2 -t "$3" | tail -n 40
+    bounded 600 "$2" meson test -C "$1" --no-rebuild --print-errorlogs --num-processes 4 -t "$3" | tail -n 40
     cp "$1/meson-logs/testlog.json" "$report/$2.meson.json" 2>/dev/null
     reports="$reports $report/$2.meson.json"
 }
@@ -78,7 +78,7 @@ black_box() { # build directory, name of the report, then options for pytest
     notes=$PWD/$report/$name.running
     rm -f "$notes" "$notes.stacks"
     # Each test has its own time-out (tests/e2e/pytest.ini, tests/e2e/watchdog.py).
-    bounded 1500 "$name" env SALLYPORT_BUILD="$build" SALLYPORT_RUNNING="$notes" /usr/bin/python3 -m pytest tests/e2e -n 3 --dist loadfile \
+    bounded 1500 "$name" env SALLYPORT_BUILD="$build" SALLYPORT_RUNNING="$notes" /usr/bin/python3 -m pytest tests/e2e -n 5 --dist loadfile \
         --durations 8 --junitxml "$report/$name.junit.xml" "$@"
     status=$?
     case $status in 0 | 1 | 124 | 137) ;; *) late "$name: pytest ended with status $status" ;; esac
