@@ -2,8 +2,8 @@
 
 #include <errno.h>
 
+#include "bytes16.h"
 #include "chars.h"
-#include "usage_find.h"
 
 /* A name longer than the room is hashed piece by piece, each with the digest of those before it, so that its length does not matter; and it
  * is like no other name, for who sends it does not know the key. */

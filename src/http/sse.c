@@ -1,6 +1,6 @@
 #include "sse.h"
 
-#include "usage_find.h"
+#include "bytes16.h"
 
 enum state {
     START, /* of the stream: here alone a byte order mark may stand */

@@ -4,8 +4,8 @@
 
 #include <sallyport/base.h>
 
+#include "bytes16.h"
 #include "chars.h"
-#include "usage_find.h"
 
 /* The numbers an answer may say, in all their names. */
 enum sp_said_number {

@@ -2,8 +2,8 @@
 
 #include <sallyport/usage.h>
 
+#include "bytes16.h"
 #include "chars.h"
-#include "usage_find.h"
 
 enum state {
     /* Where white space may stand. */

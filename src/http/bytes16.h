@@ -1,6 +1,6 @@
 /* The next byte that means something, sixteen at a time: line ends in event streams, quotes and brackets in JSON. Private to src/http/. */
-#ifndef SALLYPORT_HTTP_USAGE_FIND_H
-#define SALLYPORT_HTTP_USAGE_FIND_H
+#ifndef SALLYPORT_HTTP_BYTES16_H
+#define SALLYPORT_HTTP_BYTES16_H
 
 #include <endian.h>
 
