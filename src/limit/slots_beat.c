@@ -13,6 +13,12 @@
 
 /* ---- Looking for what is not needed ---- */
 
+static void wait_for_first(struct sp_slots *slots) {
+    uint64_t at_us = sp_list_entry(slots->looking.next, struct sp_slots_talk, looking)->look_us, now_us = sp_clock_us();
+    sp_timer_start(slots->loop, &slots->look, at_us > now_us ? sp_divide_up(at_us - now_us, 1000) : 0);
+}
+
+/* While anybody looks, the timer runs, for the first of them or earlier. */
 void sp_slots_look_at(struct sp_slots_talk *talk, uint64_t at_us) {
     struct sp_slots *slots = talk->slots;
     sp_list_remove(&talk->looking);
@@ -21,9 +27,8 @@ void sp_slots_look_at(struct sp_slots_talk *talk, uint64_t at_us) {
     while (after != &slots->looking && sp_list_entry(after, struct sp_slots_talk, looking)->look_us > at_us)
         after = after->prev;
     sp_list_insert_(&talk->looking, after, after->next);
-    uint64_t now_us = sp_clock_us();
     if (after == &slots->looking)
-        sp_timer_start(slots->loop, &slots->look, at_us > now_us ? sp_divide_up(at_us - now_us, 1000) : 0);
+        wait_for_first(slots);
 }
 
 static uint32_t surplus(struct sp_slots_word word) { return word.had > word.used ? word.had - word.used : 0; }
@@ -105,7 +110,7 @@ void sp_slots_looks(struct sp_timer *timer) {
     while (!sp_list_empty(&slots->looking)) {
         struct sp_slots_talk *talk = sp_list_entry(slots->looking.next, struct sp_slots_talk, looking);
         if (talk->look_us > sp_clock_us()) {
-            sp_slots_look_at(talk, talk->look_us);
+            wait_for_first(slots);
             return;
         }
         look(talk);

@@ -465,6 +465,21 @@ static void a_process_that_ends_gives_back_what_it_does_not_use(void **state) {
     assert_int_equal(told(&one), 1);
 }
 
+/* Both are looked at in the same microsecond, and the timer is early, as it is after a long turn: it is set again. */
+static void places_whose_time_comes_at_one_moment_are_all_given_back(void **state) {
+    static const char *subjects[] = {"alice", "bob"};
+    uint64_t at_us = sp_clock_us() + SP_PLACES_LINGER_MS * 1000;
+    for (size_t i = 0; i < SP_COUNT(subjects); i++) {
+        struct sp_limit_facts facts = {.subject = sp_span_text(subjects[i])};
+        assert_int_equal(take(&one, 0, subjects[i]), SP_PLACE_TAKEN);
+        give(&one, 0, subjects[i]);
+        sp_slots_look_at(sp_slots_talk_about(one.slots, sp_slots_name(one.slots, &one.scene.limit[0], &facts), NULL), at_us);
+    }
+    sp_timer_stop(&one.slots->look);
+    sp_slots_looks(&one.slots->look);
+    UNTIL_BOTH(had(&one, 0, "alice") == 0 && had(&one, 0, "bob") == 0);
+}
+
 /* ---- Workers of one machine ---- */
 
 static void workers_of_a_machine_use_what_any_of_them_was_given(void **state) {
@@ -557,6 +572,7 @@ int main(void) {
         TEST(what_runs_is_told_to_a_redis_that_comes_back_empty),
         TEST(places_that_are_had_are_used_while_redis_is_away),
         TEST(a_process_that_ends_gives_back_what_it_does_not_use),
+        TEST(places_whose_time_comes_at_one_moment_are_all_given_back),
         TEST(workers_of_a_machine_use_what_any_of_them_was_given),
         TEST(what_a_killed_worker_had_is_given_back_by_its_siblings),
         TEST(print_the_cost_of_a_place_that_is_had),
