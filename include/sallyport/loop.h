@@ -16,7 +16,8 @@ struct sp_watch {
     void (*ready)(struct sp_watch *watch, uint32_t epoll_events);
 };
 
-/* A timer, embedded in its owner; resolution 1 ms, never early. Zero is a stopped timer. Not kept across sp_timer_stop(). */
+/* A timer, embedded in its owner; resolution 1 ms, never early by the clock of the turn it is started in, which a long turn
+ * leaves behind the true one. Zero is a stopped timer. Not kept across sp_timer_stop(). */
 struct sp_timer {
     struct sp_list node;
     uint64_t due_ms;   /* loop clock */

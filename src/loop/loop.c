@@ -166,7 +166,7 @@ bool sp_watch_pending(const struct sp_loop *loop, const struct sp_watch *watch) 
 void sp_timer_start(struct sp_loop *loop, struct sp_timer *timer, uint64_t after_ms) {
     sp_timer_stop(timer);
     timer->due_ms = loop->now_us / 1000 + after_ms;
-    /* The turn's clock may stand up to a millisecond before the true one: one more tick, so that no timer is early. */
+    /* The turn's clock is cut to milliseconds here: one more tick, so that no timer is early by it. */
     timer->due_ms += 1;
     timer->active = true;
     sp_wheel_add(&loop->wheel, timer);
