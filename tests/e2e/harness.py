@@ -3,6 +3,7 @@ sends exactly the bytes it is told to."""
 import glob
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -90,18 +91,38 @@ class Lines:
         return line.decode() + "\n"
 
 
-_given = set()
+# Below where the kernel takes the ports of outgoing connections from: one that waits to be listened on is taken by none of those.
+PORTS, PORTS_AT_A_TIME = range(10000, 32700), 100
+_ports = []
+_blocks = []  # sockets by whose names, of this machine, other processes see which ports are ours; gone with this process
+
+
+def _take_ports():
+    while True:
+        first = random.randrange(PORTS.start, PORTS.stop, PORTS_AT_A_TIME)
+        block = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            block.bind(f"\0sallyport-test-ports-{first}")
+        except OSError:
+            block.close()
+            continue
+        _blocks.append(block)
+        _ports.extend(range(first, first + PORTS_AT_A_TIME))
+        return
 
 
 def free_port():
-    """A loopback port nobody has, and that this process has not given out before."""
+    """A port nobody has, and that neither this process nor another that asks this way gives out again."""
     while True:
+        if not _ports:
+            _take_ports()
+        port = _ports.pop()
         with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
+            try:
+                sock.bind(("", port))
+                return port
+            except OSError:
+                continue
 
 
 def command(*arguments, check=False, timeout=30, **more):
