@@ -256,19 +256,17 @@ def test_slowhttptest_with_2000_connections_leaves_honest_requests_alone(start, 
     gateway.ask("GET", "/open/echo")
     before = settled(worker)
     with Honest(gateway) as honest:
-        attack = subprocess.Popen(["slowhttptest", *SLOW[mode], "-c", str(MANY * 2 // 3), "-r", "1000", "-l", "7", "-p", "5", "-v", "0",
+        attack = subprocess.Popen(["slowhttptest", *SLOW[mode], "-c", str(MANY * 2 // 3), "-r", "1000", "-l", "60", "-p", "5", "-v", "0",
                                    "-u", f"https://127.0.0.1:{gateway.port}/open/large"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   stdin=subprocess.DEVNULL, cwd=tmp_path)
         try:
             most = []
-            until = time.monotonic() + 60
-            while attack.poll() is None and time.monotonic() < until:
+            began = time.monotonic()  # it lasts for seven seconds, or for as long as it takes until so many are there
+            while attack.poll() is None and (time.monotonic() < began + 7 or max(most) < MANY / 3):
                 most.append(gateway.metric("sallyport_connections"))
-                attack_over = time.monotonic()
                 time.sleep(0.2)
         finally:
             put_down(attack)
-        assert time.monotonic() - attack_over < 5
     record_property("most_connections", max(most))
     record_property("slowest_honest_ms", round(honest.slowest * 1000))
     record_property("honest_requests", len(honest.statuses))
