@@ -13,7 +13,7 @@ enum {
     SP_BODY_WINDOW = 64 * 1024,         /* unsent request body at which reading from the client pauses */
     SP_BODY_REPLAY_MAX = 256 * 1024,    /* a longer body is not kept for a second try */
     SP_CLIENT_OUT_HIGH = 64 * 1024,     /* unsent answer at which reading from the backend pauses */
-    SP_CLIENT_OUT_MAX = SP_CLIENT_OUT_HIGH + 2 * SP_SCRATCH_SIZE + SP_HTTP_HEAD_MAX,
+    SP_CLIENT_OUT_MAX = SP_CLIENT_OUT_HIGH + 2 * SP_SCRATCH_SIZE + SP_HTTP_HEAD_MAX + SP_SSE_EVENT_MAX, /* one that was held comes at once */
     SP_DISCARD_MAX = 64 * 1024,         /* of a request body nobody wants, read to keep the connection */
     SP_UP_MAX = SP_HTTP_HEAD_MAX + 2 * SP_BODY_WINDOW,
     SP_EXCHANGE_ARENA_MAX = 256 * 1024,

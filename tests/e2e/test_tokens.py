@@ -130,6 +130,23 @@ def test_a_stream_that_was_not_asked_for_usage_settles_to_it_and_the_client_neve
     settles_to(gateway, key, 110)
 
 
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("size", [100_000, 170_000, 255_000, 400_000])
+def test_an_event_of_any_size_arrives_whole_though_usage_is_kept_back(place, key, size, ends):
+    """As much as a held event, on top of what a client that reads late has not taken yet."""
+    gateway, backend = place
+    text = events(*[chunk("a" * 8000)] * 10, chunk("x" * size), done=False)
+    text = text if ends else text[:-1]
+    pieces = [text[at:at + 16000] for at in range(0, len(text), 16000)]
+    backend.on("/v1/chat/completions", stream(*pieces, *([events({"choices": [], "usage": usage(77, 33)}, done=False)] if ends else [])))
+    with gateway.client(receive_buffer=8192) as client:
+        client.send_request("POST", "/v1/chat/completions", body=chat(stream=True), key=key)
+        assert backend.wait_for(lambda b: b.requests)
+        response = client.read_response("POST")
+    assert response.body.decode() == text
+    assert logged(gateway, response)["reason"] == "ok"
+
+
 def test_a_stream_that_was_asked_for_usage_keeps_the_event(place, key):
     gateway, backend = place
     text = events(chunk("Hello"), {"choices": [], "usage": usage(77, 33)})
