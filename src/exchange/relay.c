@@ -5,7 +5,10 @@
 #include <errno.h>
 
 /* A server and a client that are both fast must not keep the others waiting: about half a megabyte at a time. */
-enum { ROUNDS_PER_TURN = 8 };
+enum {
+    ROUNDS_PER_TURN = 8,
+    READS_PER_ROUND = 4, /* a client is full after two or three of them, unless what comes is withheld from it */
+};
 
 /* One 100 and a few 102 or 103 are all that anybody sends before the answer. */
 enum { INTERIM_ANSWERS_MAX = 16 };
@@ -175,6 +178,7 @@ static bool may_read(const struct sp_exchange *x) {
 }
 
 static enum sp_stage_answer pump_answer(struct sp_exchange *x) {
+    unsigned reads = 0;
     do {
         x->backend_ready &= ~(unsigned)SP_READY_READ;
         enum sp_stage_answer answer = read_once(x);
@@ -186,7 +190,7 @@ static enum sp_stage_answer pump_answer(struct sp_exchange *x) {
             return answer;
         if (x->answered) /* before, first_byte runs: a head that comes drop by drop is no answer */
             sp_exchange_progress(x);
-    } while (may_read(x));
+    } while (++reads < READS_PER_ROUND && may_read(x));
     return SP_STAGE_WAIT;
 }
 

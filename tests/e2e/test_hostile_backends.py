@@ -61,6 +61,35 @@ def test_a_late_answer_is_504_and_reaches_nobody_afterwards(gateway, backend):
             assert client.request("GET", f"/open/{number}").json()["target"] == f"/open/{number}"
 
 
+def test_a_server_that_sends_nothing_but_what_is_kept_back_keeps_nobody_waiting(start, key):
+    """Events of usage that the client did not ask for, without end and as fast as they are read."""
+    flood = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}\n\n' * 20000
+    started = threading.Event()
+
+    def floods(connection, _):
+        connection.begin_stream()
+        while True:
+            connection.chunk(flood)
+            started.set()
+
+    def change(config):
+        config["workers"] = 1
+        config["models"] = {"m": {"pool": "main"}}
+        config["routes"].insert(0, {"name": "chat", "path": "/v1/chat/completions", "authenticate": ["api_key"], "models": "body",
+                                    "timeouts": {"first_byte": "5s", "idle": "5s", "total": "3s"}})
+    backend = start.backend().on("/v1/chat/completions", floods)
+    gateway = start.gateway(backend, change=change)
+    workers = gateway.workers()
+    with gateway.client() as flooded:
+        flooded.send_request("POST", "/v1/chat/completions", body={"model": "m", "stream": True, "messages": []}, key=key)
+        assert started.wait(5)
+        for _ in range(5):
+            assert gateway.ask("GET", "/open/echo").status == 200
+        with pytest.raises(BrokenTransfer):
+            flooded.read_response("POST")
+    assert gateway.workers() == workers
+
+
 TWICE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst"
 SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
 
