@@ -56,7 +56,7 @@ uint64_t sp_loop_turns(const struct sp_loop *loop); /* begun so far: of two in a
 int sp_watch_start(struct sp_loop *loop, struct sp_watch *watch, int fd, uint32_t epoll_events) SP_MUST_USE;
 int sp_watch_change(struct sp_loop *loop, struct sp_watch *watch, uint32_t epoll_events) SP_MUST_USE;
 void sp_watch_stop(struct sp_loop *loop, struct sp_watch *watch); /* harmless when not active */
-/* Something has happened on it that this turn has not come to yet. */
+/* Something has happened on it that this turn has not come to yet, or may have: where very many are ready a turn is not told of all. */
 bool sp_watch_pending(const struct sp_loop *loop, const struct sp_watch *watch);
 
 void sp_timer_start(struct sp_loop *loop, struct sp_timer *timer, uint64_t after_ms); /* restarts when active */

@@ -17,6 +17,7 @@ struct sp_loop {
     struct sp_list turn_ends, deferred, next_turn, yielding;
     struct epoll_event events[EVENTS_PER_TURN];
     int n_events, at_event; /* of the turn under way, so that a stopped watch's later event can be taken out */
+    bool crowded;           /* more may be ready than this turn was told of */
 };
 
 static void read_clock(struct sp_loop *loop) { loop->now_us = sp_clock_us(); }
@@ -101,6 +102,7 @@ int sp_loop_turn(struct sp_loop *loop, int max_wait_ms) {
     read_clock(loop);
     loop->turns++;
     loop->n_events = sp_max(n, 0);
+    loop->crowded = n == EVENTS_PER_TURN;
     move_all(&loop->deferred, &loop->next_turn);
     for (loop->at_event = 0; loop->at_event < loop->n_events; loop->at_event++) {
         struct sp_watch *watch = loop->events[loop->at_event].data.ptr;
@@ -160,7 +162,7 @@ bool sp_watch_pending(const struct sp_loop *loop, const struct sp_watch *watch) 
     for (int i = loop->at_event + 1; i < loop->n_events; i++)
         if (loop->events[i].data.ptr == watch)
             return true;
-    return false;
+    return loop->crowded;
 }
 
 void sp_timer_start(struct sp_loop *loop, struct sp_timer *timer, uint64_t after_ms) {

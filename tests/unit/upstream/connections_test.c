@@ -119,6 +119,49 @@ static void what_this_turn_has_not_come_to_yet_counts_too(void **state) {
     scene_close(&scene);
 }
 
+struct crowd {
+    struct arrival arrival; /* the first of them */
+    struct sp_watch other[255];
+    int fds[256][2];
+};
+
+static void nothing_happens(struct sp_watch *watch, uint32_t events) { (void)!watch, (void)!events; }
+
+/* Of more than 256 that are ready a turn is told of 256. */
+static void what_a_turn_was_not_told_of_counts_too(void **state) {
+    struct scene scene;
+    static struct crowd crowd;
+    scene_open(&scene);
+    scene_configure(&scene, AT(0), "");
+    struct request request = {0};
+    int peer = request_begin(&scene, &request, 0);
+    struct sp_backend *kept = request.backend;
+    request_keep(&request);
+    crowd = (struct crowd){.arrival = {.watch.ready = request_arrives, .scene = &scene}};
+    for (size_t i = 0; i < SP_COUNT(crowd.fds); i++) {
+        struct sp_watch *watch = i ? &crowd.other[i - 1] : &crowd.arrival.watch;
+        if (i)
+            watch->ready = nothing_happens;
+        check(pipe(crowd.fds[i]));
+        check(sp_watch_start(scene.loop, watch, crowd.fds[i][0], EPOLLIN | EPOLLET));
+    }
+    check(sp_loop_turn(scene.loop, 0)); /* it has rested */
+    for (size_t i = 0; i < SP_COUNT(crowd.fds); i++)
+        assert_int_equal(write(crowd.fds[i][1], "x", 1), 1);
+    assert_int_equal(send(peer, "HTTP/1.1 200 OK\r\n", 17, MSG_NOSIGNAL), 17);
+    check(sp_loop_turn(scene.loop, 1000));
+    assert_non_null(crowd.arrival.request.backend);
+    assert_ptr_not_equal(crowd.arrival.request.backend, kept);
+    request_close(&crowd.arrival.request);
+    for (size_t i = 0; i < SP_COUNT(crowd.fds); i++) {
+        if (i)
+            sp_watch_stop(scene.loop, &crowd.other[i - 1]);
+        close(crowd.fds[i][0]);
+        close(crowd.fds[i][1]);
+    }
+    scene_close(&scene);
+}
+
 static void of_kept_connections_those_that_have_rested_come_first(void **state) {
     struct scene scene;
     scene_open(&scene);
@@ -362,6 +405,7 @@ int main(void) {
         cmocka_unit_test(a_connection_that_the_server_closed_while_idle_is_not_lent),
         cmocka_unit_test(bytes_on_an_idle_connection_make_it_useless),
         cmocka_unit_test(what_this_turn_has_not_come_to_yet_counts_too),
+        cmocka_unit_test(what_a_turn_was_not_told_of_counts_too),
         cmocka_unit_test(of_kept_connections_those_that_have_rested_come_first),
         cmocka_unit_test(a_connection_with_bytes_left_over_is_not_kept),
         cmocka_unit_test(a_connection_that_never_opened_is_not_kept),
