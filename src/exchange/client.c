@@ -371,10 +371,10 @@ static void read_on(struct sp_client *client) {
             more = discard(client);
             break;
         case SP_CLIENT_EXCHANGE:
-            if (client->body_done)
-                listen_for_the_end(client);
-            else
+            if (!client->body_done)
                 sp_client_read_body(client);
+            if (client->state == SP_CLIENT_EXCHANGE && client->body_done) /* its end may have come with the body's */
+                listen_for_the_end(client);
             /* The next request waits for this one's answer. */
             more = client->state != SP_CLIENT_EXCHANGE && client->state != SP_CLIENT_CLOSED;
             break;

@@ -1,5 +1,6 @@
 """Clients that are slow, vanish, shout or lie: each has its status and its bound, and leaves nothing behind."""
 import os
+import signal
 import socket
 import ssl
 import threading
@@ -343,29 +344,65 @@ def test_only_allowed_addresses_get_in_and_deny_wins(start):
     wait_until(welcome_now, 5, "a reload lets it in")
 
 
+class Speaker:
+    """A TLS client whose bytes leave when it is told to, and which does not close its socket."""
+
+    def __init__(self, gateway):
+        self.raw = connect(gateway)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.send()
+                self.incoming.write(self.raw.recv(65536))
+        self.send()
+
+    def send(self):
+        self.raw.sendall(self.outgoing.read())
+
+    def say_goodbye(self):
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.raw.close()
+
+
 def test_a_client_that_says_only_close_notify_has_left(gateway, backend):
     """As asyncio's clients do: the socket stays open until the gateway says it too."""
     backend.on("/open/never", behave.never_answers)
-    raw = connect(gateway)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-
-    def step(what):
-        while True:
-            try:
-                return what()
-            except ssl.SSLWantReadError:
-                raw.sendall(outgoing.read())
-                incoming.write(raw.recv(65536))
-    with raw:
-        step(client.do_handshake)
-        client.write(b"GET /open/never HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        raw.sendall(outgoing.read())
+    with Speaker(gateway) as client:
+        client.tls.write(b"GET /open/never HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.send()
         assert backend.wait_for(lambda b: b.requests)
-        with pytest.raises(ssl.SSLWantReadError):
-            client.unwrap()
-        raw.sendall(outgoing.read())
+        client.say_goodbye()
+        client.send()
         assert backend.wait_for(lambda b: b.requests[0].connection.closed_at, 2), "before the first byte"
+    nothing_is_left(gateway)
+
+
+@pytest.mark.parametrize("framing, body", [("Content-Length: 5", b"hello"), ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n")])
+def test_a_client_whose_goodbye_comes_together_with_its_body_has_left(start, framing, body):
+    """Three records in one segment, read at once."""
+    backend = start.backend().on("/open/never", behave.never_answers)
+    gateway = start.gateway(backend, change=lambda config: config.update(workers=1))
+    worker = gateway.workers()[0]
+    with Speaker(gateway) as client:
+        wait_until(lambda: gateway.metric("sallyport_connections") == 1, 5, "it is there")
+        os.kill(worker, signal.SIGSTOP)
+        client.tls.write(f"POST /open/never HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode())
+        client.tls.write(body)
+        client.say_goodbye()
+        client.send()
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: gateway.metric("sallyport_connections") == 0, 2, "it is gone, though its socket is open")
+        assert all(backend.wait_for(lambda b, request=request: request.connection.closed_at, 2) for request in backend.requests)
     nothing_is_left(gateway)
