@@ -76,6 +76,9 @@ int sp_service_new(const struct sp_service_parts *parts, struct sp_service **ret
 void sp_service_free(struct sp_service *service) {
     if (!service)
         return;
+    sp_deferred_cancel(&service->give_back);
+    sp_deferred_cancel(&service->wake_waiters);
+    sp_deferred_cancel(&service->idle_call);
     sp_questions_free(service);
     sp_snapshot_unref(service->snapshot);
     sp_pool_drain(&service->exchanges);

@@ -119,6 +119,13 @@ static void a_handshake_that_waits_for_its_client_is_timed_out(void **state) {
         turn(f, 1000);
 }
 
+/* Once memory is to be given back after a flood, and the process ends before: tear_down() ends the service and then the loop. */
+static void an_end_while_memory_is_to_be_given_back_is_an_end(void **state) {
+    struct fixture *f = *state;
+    let_in(f, connect_client(f));
+    f->scene.service->clients_peak = 1000;
+}
+
 #define with_a_client(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
@@ -126,6 +133,7 @@ int main(void) {
         with_a_client(a_handshake_that_had_to_wait_is_not_timed_out_for_it),
         with_a_client(what_it_waited_is_given_back_once),
         with_a_client(a_handshake_that_waits_for_its_client_is_timed_out),
+        with_a_client(an_end_while_memory_is_to_be_given_back_is_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
