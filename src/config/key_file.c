@@ -12,6 +12,7 @@
 
 #define FILE_MAX   ((size_t)4 << 20)
 #define VALUES_MAX ((size_t)400000)
+#define MODE_MAX   0640u /* its owner changes it, its group reads it, nobody else does anything */
 
 struct sp_key_file {
     struct sp_api_key_config *keys;
@@ -249,6 +250,16 @@ static int write_all(int fd, struct sp_span text) {
     return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Whoever may read the old file may read the new one; what is new is its maker's alone, as mkostemp() makes it. */
+static int keep_owner_and_mode(int fd, const char *path) {
+    struct stat old;
+    if (stat(path, &old) < 0)
+        return 0;
+    if ((old.st_uid != geteuid() || old.st_gid != getegid()) && fchown(fd, old.st_uid, old.st_gid) < 0)
+        return -errno;
+    return fchmod(fd, old.st_mode & MODE_MAX) < 0 ? -errno : 0;
+}
+
 /* The new file, complete and on disk, under a name of its own beside `path`. */
 static int write_beside(const char *path, struct sp_span text, char **ret_name) {
     _cleanup_(sp_free_pointer) char *name = NULL;
@@ -259,10 +270,7 @@ static int write_beside(const char *path, struct sp_span text, char **ret_name) 
     _cleanup_(sp_close_fd) int fd = mkostemp(name, O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    struct stat old;
-    int failed = 0;
-    if (stat(path, &old) == 0 && (old.st_uid != geteuid() || old.st_gid != getegid()) && fchown(fd, old.st_uid, old.st_gid) < 0)
-        failed = -errno;
+    int failed = keep_owner_and_mode(fd, path);
     if (!failed)
         failed = write_all(fd, text);
     if (failed) {

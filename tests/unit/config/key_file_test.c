@@ -89,6 +89,27 @@ static void the_file_is_its_owners_alone_and_the_one_before_is_kept(void **state
     free(text);
 }
 
+static void assert_mode_after_a_save(void **state, mode_t before, mode_t after) {
+    struct stat status;
+    struct sp_key_file *file = load(path_in(state));
+    assert_int_equal(chmod(path_in(state), before), 0);
+    assert_int_equal(sp_key_file_save(path_in(state), file), 0);
+    assert_int_equal(stat(path_in(state), &status), 0);
+    assert_int_equal(status.st_mode & 07777, after);
+    sp_key_file_free(file);
+}
+
+static void who_could_read_the_file_still_can_and_nobody_else(void **state) {
+    struct sp_key_file *file;
+    assert_int_equal(sp_key_file_new(&file), 0);
+    assert_int_equal(sp_key_file_save(path_in(state), file), 0);
+    sp_key_file_free(file);
+    assert_mode_after_a_save(state, 0600, 0600);
+    assert_mode_after_a_save(state, 0640, 0640);
+    assert_mode_after_a_save(state, 0644, 0640);
+    assert_mode_after_a_save(state, 0600, 0600);
+}
+
 static void a_save_that_fails_leaves_the_file_as_it_was(void **state) {
     struct sp_key_file *file;
     assert_int_equal(sp_key_file_new(&file), 0);
@@ -208,6 +229,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_saved_is_loaded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_file_is_its_owners_alone_and_the_one_before_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_could_read_the_file_still_can_and_nobody_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_save_that_fails_leaves_the_file_as_it_was, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keys_are_found_by_id_before_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_file_could_not_hold_is_not_added, set_up, tear_down),
