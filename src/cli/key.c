@@ -6,6 +6,7 @@
 #include <sallyport/config.h>
 #include <sallyport/identity.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define OVERLAP_DEFAULT_S (UINT64_C(24) * 3600)
 
@@ -163,6 +164,18 @@ static int parse_options(int argc, char **argv, uint32_t takes, bool takes_id, s
 /* ---- The file ---- */
 
 static void free_errors(struct sp_config_errors *errors) { sp_config_errors_free(errors); }
+
+/* What a link leads to is locked and replaced, not the link: the other names of the file must not go on with the keys as they were.
+ * *ret is the file to use and is to be freed; 0, or the exit status after saying what is wrong. */
+static int resolve(const struct options *options, char **ret) {
+    struct stat status;
+    bool is_link = lstat(options->file, &status) == 0 && S_ISLNK(status.st_mode);
+    *ret = is_link ? realpath(options->file, NULL) : strdup(options->file);
+    if (*ret)
+        return 0;
+    return is_link ? failed(options, "%s is a symbolic link, and where it leads cannot be found: %s", options->file, strerror(errno))
+                   : failed(options, "%s", strerror(ENOMEM));
+}
 
 /* 0, or the exit status after saying what is wrong. */
 static int load(const struct options *options, bool may_be_absent, struct sp_key_file **ret) {
@@ -427,7 +440,11 @@ int sp_command_key(int argc, char **argv) {
         if (strcmp(argv[1], verbs[i].name) != 0)
             continue;
         options.command = verbs[i].command;
+        _cleanup_(sp_free_pointer) char *file = NULL;
         int r = parse_options(argc - 1, argv + 1, verbs[i].takes, verbs[i].takes_id, &options);
+        if (r == 0)
+            r = resolve(&options, &file);
+        options.file = file;
         return r != 0 ? r : verbs[i].run(&options);
     }
     return sp_wrong_usage("key", "%s: it is new, list, revoke or rotate", argv[1]);

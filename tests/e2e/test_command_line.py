@@ -191,6 +191,32 @@ def test_key_revoke_of_an_unknown_key_says_so(tmp_path):
     assert shown.returncode == 1 and "AAAAAAAA" in shown.stderr
 
 
+def revoked(path, key_id):
+    keys = json.loads(command("key", "list", "--file", path, "--json").stdout)
+    return [key["state"] for key in keys if key["id"] == key_id] == ["revoked"]
+
+
+def test_a_key_revoked_through_a_link_is_revoked_for_all_who_share_the_file(tmp_path):
+    shared, link = tmp_path / "shared" / "keys.yaml", tmp_path / "own" / "keys.yaml"
+    shared.parent.mkdir()
+    link.parent.mkdir()
+    link.symlink_to("../shared/keys.yaml")
+    key_id = command("key", "new", "--file", shared, "--name", "first", "--role", "user").stdout[3:11]
+    assert command("key", "revoke", "--file", link, key_id).returncode == 0
+    assert link.is_symlink() and not shared.is_symlink()
+    assert revoked(shared, key_id) and revoked(link, key_id)
+    assert sorted(os.listdir(link.parent)) == ["keys.yaml"], "what lies beside the file lies beside the shared one"
+    assert sorted(os.listdir(shared.parent)) == ["keys.yaml", "keys.yaml.lock", "keys.yaml.previous"]
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced_by_a_file(tmp_path):
+    link = tmp_path / "keys.yaml"
+    link.symlink_to("missing/keys.yaml")
+    shown = command("key", "new", "--file", link, "--name", "first", "--role", "user")
+    assert shown.returncode == 1 and shown.stdout == "" and f"{link} is a symbolic link" in shown.stderr
+    assert link.is_symlink() and os.listdir(tmp_path) == ["keys.yaml"]
+
+
 # ---- token ----
 
 def development_issuer(gateway, *algorithm):
