@@ -57,9 +57,11 @@ enum sp_gauge { SP_GAUGE_CONNECTIONS, SP_GAUGE_EXCHANGES, SP_GAUGE_REDIS_UP, SP_
                 SP_GAUGE_TOKEN_CACHE, SP_GAUGE_COUNT };
 enum sp_limit_outcome { SP_OUTCOME_ADMITTED, SP_OUTCOME_REFUSED, SP_OUTCOME_SHADOW_REFUSED, SP_OUTCOME_COUNT };
 
-/* Writers name their own worker slot. Counters of a slot are kept when its worker is replaced; gauges and backend states
- * of it are cleared by sp_counters_begin(), which a worker calls first (and once more as its last, when its slot will stay empty). */
+/* Writers name their own worker slot. Counters of a slot are kept for good; gauges, queues and backend states of it
+ * are cleared by sp_counters_begin(), which a worker calls first, and by sp_counters_worker_gone(). */
 void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot);
+/* For the supervisor, once it has seen the end of a worker, however that came: what it said of the present is true no more. */
+void sp_counters_worker_gone(int segment_fd, unsigned worker_slot);
 void sp_count(struct sp_counters *counters, unsigned worker_slot, enum sp_counter counter, uint64_t by);
 void sp_gauge(struct sp_counters *counters, unsigned worker_slot, enum sp_gauge gauge, uint64_t value);
 /* route_slot or pool_slot beyond the maximum: counted as "none". Histogram buckets from 1 ms to 10 min. first_byte_us −1: none. */
@@ -95,7 +97,7 @@ void sp_count_usage_for(struct sp_counters *counters, unsigned worker_slot, cons
 
 uint64_t sp_counter_sum(const struct sp_counters *counters, enum sp_counter counter); /* over all workers */
 uint64_t sp_gauge_sum(const struct sp_counters *counters, enum sp_gauge gauge);
-bool sp_counters_redis_up(const struct sp_counters *counters, unsigned workers); /* every one of the first `workers` slots that has one configured */
+bool sp_counters_redis_up(const struct sp_counters *counters); /* every worker that has one configured reaches it, and there is one */
 bool sp_counters_backend_up(const struct sp_counters *counters, unsigned server_slot); /* false: every worker that knows says it is down */
 
 /* The whole exposition (Prometheus text format 0.0.4) with names from `config`; appended to `out`. */

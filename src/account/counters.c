@@ -136,9 +136,9 @@ uint64_t sp_gauge_sum(const struct sp_counters *counters, enum sp_gauge gauge) {
     return sum;
 }
 
-bool sp_counters_redis_up(const struct sp_counters *counters, unsigned workers) {
+bool sp_counters_redis_up(const struct sp_counters *counters) {
     unsigned configured = 0, up = 0;
-    for (unsigned slot = 0; slot < workers && slot < SP_WORKERS_MAX; slot++) {
+    for (unsigned slot = 0; slot < SP_WORKERS_MAX; slot++) {
         const struct sp_worker_block *block = sp_counters_block(counters, slot);
         if (block && sp_word(&block->gauge[SP_GAUGE_REDIS_CONFIGURED]) > 0) {
             configured++;

@@ -290,7 +290,7 @@ static int expose_redis(const struct sp_counters *counters, const struct sp_conf
     if (!config->redis)
         return 0;
     int r = sp_expose_head(out, "sallyport_redis_up", "gauge", "1 while every worker reaches Redis.");
-    return r < 0 ? r : sp_buffer_printf(out, "sallyport_redis_up %d\n", sp_counters_redis_up(counters, config->workers) ? 1 : 0);
+    return r < 0 ? r : sp_buffer_printf(out, "sallyport_redis_up %d\n", sp_counters_redis_up(counters) ? 1 : 0);
 }
 
 static int expose_build(const struct sp_config *config, struct sp_buffer *out) {

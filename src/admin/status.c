@@ -69,7 +69,7 @@ json_t *sp_redis_json(const struct sp_admin_view *view) {
     const struct sp_config *config = view->config;
     if (!config || !config->redis)
         return json_pack("{s:b,s:n}", "configured", 0, "up");
-    return json_pack("{s:b,s:b}", "configured", 1, "up", sp_counters_redis_up(view->counters, config->workers) ? 1 : 0);
+    return json_pack("{s:b,s:b}", "configured", 1, "up", sp_counters_redis_up(view->counters) ? 1 : 0);
 }
 
 static json_t *limits_json(const struct sp_admin_view *view) {

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sallyport/account.h>
 #include <sallyport/net.h>
 
 #include "supervisor.h"
@@ -340,10 +341,12 @@ static void gone(struct sp_process *process, int status) {
     process->offered = process->accepted = process->committed = 0;
     sp_channel_free(sp_take(process->channel));
     sp_timer_stop(&process->timer);
-    if (process->role->id == SP_ROLE_CONTROL)
+    if (process->role->id == SP_ROLE_CONTROL) {
         sp_reload_forget_askers(supervisor);
-    else
+    } else {
         sp_traffic_worker_gone(supervisor->segment_fd[SP_SEGMENT_TRAFFIC], process->slot);
+        sp_counters_worker_gone(supervisor->segment_fd[SP_SEGMENT_COUNTERS], process->slot);
+    }
     if (was_draining || !is_wanted(process)) {
         supervisor->unclean |= was_draining && status != 0;
         sp_log(supervisor->phase == SP_PHASE_ENDING ? SP_LOG_DEBUG : SP_LOG_INFO, "%s (pid %d) %s", name, (int)pid, how);

@@ -109,6 +109,29 @@ def test_a_killed_worker_is_back_and_the_others_requests_untouched(start, key, r
         client.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="which worker holds a connection only root can see")
+def test_what_a_worker_told_ends_with_it(start, key):
+    backend = start.backend()
+
+    def change(config):
+        two_workers(config)
+        config["pools"]["main"]["health"] = {"path": "/health", "interval": "100ms", "timeout": "2s", "healthy_after": 1, "unhealthy_after": 2}
+    gateway = start.gateway(backend, change=change)
+    clients, opened = connections_of_both(gateway, key)
+    wait_until(lambda: gateway.metric("sallyport_connections") == len(opened), 10, "both have told their connections")
+    asked = gateway.metric("sallyport_requests_total")
+    gateway.config["workers"] = 1
+    assert gateway.reload().returncode == 0
+    left = wait_until(lambda: len(gateway.workers()) == 1 and gateway.workers(), 10, "one worker has ended")[0]
+    wait_until(lambda: gateway.metric("sallyport_connections") == len(clients[left]), 10, "only what is open is told")
+    assert gateway.metric("sallyport_requests_total") == asked, "what was counted stays"
+    assert gateway.metric("sallyport_backend_up", server=backend.url) == 1
+    backend.on("/health", behave.fixed(500))
+    wait_until(lambda: gateway.metric("sallyport_backend_up", server=backend.url) == 0, 10, "the one worker says it is down")
+    for client in opened:
+        client.close()
+
+
 def test_a_killed_control_leaves_the_workers_serving(start, key):
     gateway = start.gateway()
     with gateway.client() as client:

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -291,6 +292,53 @@ static void the_exposition_says_what_was_counted_by_all_workers(void **state) {
     close_segment(counters, segment);
 }
 
+static void what_a_worker_said_of_the_present_ends_with_it_and_what_it_counted_stays(void **state) {
+    struct sp_redis_config redis = {0};
+    static struct exposition all;
+    struct sp_config config = {.workers = 1, .redis = &redis};
+    int fd = memfd_create("counters", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)sp_counters_segment_size()), 0);
+    void *segment = mmap(NULL, sp_counters_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    assert_ptr_not_equal(segment, MAP_FAILED);
+    struct sp_counters *counters = open_segment(segment);
+    const unsigned lives = SP_WORKERS_MAX - 2, dies = SP_WORKERS_MAX - 1;
+    for (unsigned worker = lives; worker <= dies; worker++) {
+        sp_counters_begin(counters, worker);
+        for (enum sp_gauge gauge = 0; gauge < SP_GAUGE_COUNT; gauge++)
+            sp_gauge(counters, worker, gauge, 1);
+        sp_count(counters, worker, SP_COUNTER_RETRIES, 5);
+        sp_count_request(counters, worker, 1, 2, 200, 1000, 500);
+        sp_count_limit(counters, worker, 0, SP_OUTCOME_REFUSED);
+        for (unsigned pool = 0; pool < SP_POOLS_MAX; pool++)
+            sp_gauge_queue(counters, worker, pool, 3);
+        for (unsigned server = 0; server < SP_SERVERS_MAX; server++)
+            sp_set_backend_up(counters, worker, server, worker == dies);
+    }
+    sp_gauge(counters, dies, SP_GAUGE_REDIS_UP, 0);
+    expose(counters, &config, &all);
+    assert_true(value_of(&all, "sallyport_redis_up", "") == 0); /* beyond the first slots, too */
+    assert_true(sp_counters_backend_up(counters, SP_SERVERS_MAX - 1));
+
+    sp_counters_worker_gone(fd, dies);
+    sp_counters_worker_gone(fd, SP_WORKERS_MAX); /* no slot at all */
+    for (enum sp_gauge gauge = 0; gauge < SP_GAUGE_COUNT; gauge++)
+        assert_int_equal(sp_gauge_sum(counters, gauge), 1);
+    for (unsigned pool = 0; pool < SP_POOLS_MAX; pool++)
+        assert_int_equal(sp_counters_queue(counters, pool), 3);
+    for (unsigned server = 0; server < SP_SERVERS_MAX; server++)
+        assert_false(sp_counters_backend_up(counters, server));
+    expose(counters, &config, &all);
+    assert_true(value_of(&all, "sallyport_redis_up", "") == 1);
+    assert_int_equal(sp_counter_sum(counters, SP_COUNTER_RETRIES), 10);
+    assert_int_equal(sp_counters_requests(counters, 1, 0), 2);
+    assert_int_equal(sp_counters_limit(counters, 0, SP_OUTCOME_REFUSED), 2);
+    sp_counters_worker_gone(fd, lives);
+    assert_int_equal(sp_gauge_sum(counters, SP_GAUGE_GENERATION), 0); /* nobody is ready */
+    close_segment(counters, segment);
+    close(fd);
+}
+
 static void an_exposition_that_does_not_fit_is_an_error(void **state) {
     struct sp_config config = {.generation = 1};
     void *segment = new_segment();
@@ -310,6 +358,7 @@ int main(void) {
         cmocka_unit_test(garbage_in_the_segment_is_never_followed),
         cmocka_unit_test(every_status_has_a_code_and_the_table_is_in_order),
         cmocka_unit_test(the_exposition_says_what_was_counted_by_all_workers),
+        cmocka_unit_test(what_a_worker_said_of_the_present_ends_with_it_and_what_it_counted_stays),
         cmocka_unit_test(an_exposition_that_does_not_fit_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
