@@ -15,6 +15,7 @@
 #define SP_SERVERS_MAX 512   /* over all pools */
 #define SP_LISTENERS_MAX 16
 #define SP_WORKERS_MAX 64
+#define SP_ADMIN_GROUPS_MAX 64
 #define SP_API_KEYS_MAX 10000
 #define SP_MODELS_MAX 256
 #define SP_FALLBACKS_MAX 8   /* of one model */

@@ -445,8 +445,8 @@ static const struct sp_record group = RECORD(group_fields, struct sp_admin_group
 
 static const struct sp_field admin_fields[] = {
     {"socket", SP_KIND_PATH, SP_PLACED, AT(struct sp_admin_config, socket), .about = "Unix socket for `sallyport ctl`; left out: none"},
-    {"groups", SP_KIND_PAIRS, SP_FILLED, AT(struct sp_admin_config, groups), COUNT(struct sp_admin_config, n_groups), .max = 64,
-     .record = &group, .check = sp_check_plain_name, .about = "Unix group: viewer or admin; root is admin"},
+    {"groups", SP_KIND_PAIRS, SP_FILLED, AT(struct sp_admin_config, groups), COUNT(struct sp_admin_config, n_groups),
+     .max = SP_ADMIN_GROUPS_MAX, .record = &group, .check = sp_check_plain_name, .about = "Unix group: viewer or admin; root is admin"},
     {"metrics", SP_KIND_TEXT, SP_PLACED, AT(struct sp_admin_config, metrics), .check = sp_check_metrics_address,
      .about = "loopback address for metrics and health, plain HTTP; left out: only on the socket"},
 };

@@ -97,6 +97,7 @@ static void commit(struct sp_supervisor *supervisor) {
     struct sp_sockets *old_sockets = supervisor->sockets;
     supervisor->current = sp_take(supervisor->next);
     supervisor->sockets = sp_take(supervisor->next_sockets);
+    sp_sockets_admit(supervisor->sockets, supervisor->current->config);
     if (supervisor->next_has_logs) {
         sp_log_files_close(&supervisor->logs);
         supervisor->logs = supervisor->next_logs;

@@ -105,16 +105,16 @@ struct acl_entry {
     uint32_t id;
 };
 enum { ACL_VERSION = 2, ACL_OWNER = 0x01, ACL_OWNING_GROUP = 0x04, ACL_GROUP = 0x08, ACL_MASK = 0x10, ACL_OTHERS = 0x20 };
-enum { ACL_READ_WRITE = 6, ACL_NOBODY = UINT32_MAX, ADMIN_GROUPS_MAX = 32 };
+enum { ACL_READ_WRITE = 6, ACL_NOBODY = UINT32_MAX };
 
 static int by_number(const void *a, const void *b) {
     gid_t x = *(const gid_t *)a, y = *(const gid_t *)b;
     return (x > y) - (x < y);
 }
 
-static size_t known_groups(const struct sp_config *config, gid_t out[ADMIN_GROUPS_MAX]) {
+static size_t known_groups(const struct sp_config *config, gid_t out[SP_ADMIN_GROUPS_MAX]) {
     size_t n = 0;
-    for (size_t i = 0; i < config->admin.n_groups && n < ADMIN_GROUPS_MAX; i++) {
+    for (size_t i = 0; i < config->admin.n_groups && n < SP_ADMIN_GROUPS_MAX; i++) {
         const struct group *entry = getgrnam(config->admin.groups[i].group);
         if (entry)
             out[n++] = entry->gr_gid;
@@ -124,28 +124,35 @@ static size_t known_groups(const struct sp_config *config, gid_t out[ADMIN_GROUP
     return n;
 }
 
-/* Every configured group may connect; what its members may do there, control decides. The owner stays who we are: when we are root, the
- * account that the workers run as cannot even open the socket, so a subverted worker commands nobody. */
-static void admit_groups(const char *path, const struct sp_config *config) {
-    gid_t groups[ADMIN_GROUPS_MAX];
+/* On a file system without such lists one group can have the socket, by owning it. */
+static int give_to_group(const char *path, gid_t group) {
+    struct stat status;
+    if (lstat(path, &status) == 0 && status.st_gid == group)
+        return 0;
+    return lchown(path, (uid_t)-1, group);
+}
+
+/* Every configured group may connect, and nobody else; what its members may do there, control decides. The owner stays who we are: when
+ * we are root, the account that the workers run as cannot even open the socket, so a subverted worker commands nobody. */
+static void admit_groups(const struct sp_socket *socket_, const struct sp_config *config) {
+    const char *path = socket_->address;
+    gid_t groups[SP_ADMIN_GROUPS_MAX];
     size_t n = known_groups(config, groups), at = 0;
-    if (n == 0)
-        return;
     struct {
         uint32_t version;
-        struct acl_entry entry[ADMIN_GROUPS_MAX + 4];
+        struct acl_entry entry[SP_ADMIN_GROUPS_MAX + 4];
     } list = {.version = ACL_VERSION};
     list.entry[at++] = (struct acl_entry){ACL_OWNER, ACL_READ_WRITE, ACL_NOBODY};
     list.entry[at++] = (struct acl_entry){ACL_OWNING_GROUP, ACL_READ_WRITE, ACL_NOBODY};
     for (size_t i = 0; i < n; i++)
         if (i == 0 || groups[i] != groups[i - 1])
             list.entry[at++] = (struct acl_entry){ACL_GROUP, ACL_READ_WRITE, groups[i]};
-    list.entry[at++] = (struct acl_entry){ACL_MASK, ACL_READ_WRITE, ACL_NOBODY};
+    if (n > 0)
+        list.entry[at++] = (struct acl_entry){ACL_MASK, ACL_READ_WRITE, ACL_NOBODY};
     list.entry[at++] = (struct acl_entry){ACL_OTHERS, 0, ACL_NOBODY};
     size_t size = sizeof list.version + at * sizeof list.entry[0];
-    /* A file system without such lists: one group can have the socket, by owning it. */
-    if (setxattr(path, "system.posix_acl_access", &list, size, 0) < 0 && chown(path, (uid_t)-1, groups[0]) < 0)
-        sp_warn("%s: the groups of admin.groups cannot be let in: %s", path, strerror(errno));
+    if (lsetxattr(path, "system.posix_acl_access", &list, size, 0) < 0 && give_to_group(path, n > 0 ? groups[0] : socket_->group) < 0)
+        sp_warn("%s: who may connect cannot be set as admin.groups says: %s", path, strerror(errno));
 }
 
 static bool somebody_listens(const struct sockaddr_un *address) {
@@ -176,8 +183,7 @@ static int bind_unix(int fd, const char *path) {
     return r;
 }
 
-static int open_admin(const struct sp_config *config, char **ret_error, int *ret_fd) {
-    const struct sp_text *socket_path = &config->admin.socket;
+static int open_admin(const struct sp_text *socket_path, char **ret_error, struct sp_socket *to) {
     _cleanup_(sp_close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return sp_refuse(ret_error, "%s: admin.socket: %s", socket_path->where, strerror(errno));
@@ -190,8 +196,10 @@ static int open_admin(const struct sp_config *config, char **ret_error, int *ret
                          : r == -EADDRINUSE ? "; another running gateway has it"
                          : r == -EEXIST     ? "; what is there is not a socket"
                                             : "");
-    admit_groups(socket_path->text, config);
-    *ret_fd = fd;
+    struct stat status;
+    to->group = lstat(socket_path->text, &status) == 0 ? status.st_gid : getegid();
+    to->unlink = true;
+    to->fd = fd;
     fd = -1;
     return 0;
 }
@@ -211,6 +219,7 @@ static int share(const struct sp_socket *from, struct sp_socket *to) {
         return -errno;
     to->serial = from->serial;
     to->unlink = from->unlink;
+    to->group = from->group;
     return 0;
 }
 
@@ -252,12 +261,10 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
     const struct sp_socket *kept = current ? &current->endpoint[kind] : NULL;
     if (kept && kept->fd >= 0 && strcmp(kept->address, address->text) == 0)
         return share(kept, to);
-    if (kind == SP_ENDPOINT_ADMIN) {
-        r = open_admin(config, ret_error, &to->fd);
-        to->unlink = r >= 0;
-    } else {
+    if (kind == SP_ENDPOINT_ADMIN)
+        r = open_admin(address, ret_error, to);
+    else
         r = open_tcp(address, ret_error, &to->fd);
-    }
     if (r >= 0)
         fresh(to);
     return r;
@@ -283,6 +290,11 @@ int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *cur
     }
     *ret = sockets;
     return 0;
+}
+
+void sp_sockets_admit(const struct sp_sockets *sockets, const struct sp_config *config) {
+    if (sockets->endpoint[SP_ENDPOINT_ADMIN].fd >= 0)
+        admit_groups(&sockets->endpoint[SP_ENDPOINT_ADMIN], config);
 }
 
 static bool holds(const struct sp_sockets *sockets, const struct sp_socket *wanted) {

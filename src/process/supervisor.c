@@ -268,6 +268,7 @@ static int take_configuration(struct sp_supervisor *supervisor, char **ret_why) 
     if (r < 0)
         return r;
     sp_log_set_fd(supervisor->logs.error_fd);
+    sp_sockets_admit(supervisor->sockets, supervisor->current->config);
     return 0;
 }
 

@@ -31,6 +31,7 @@ struct sp_socket {
     uint64_t serial; /* tells a new socket from the one that was in the same slot before; 0: none */
     char *address;   /* as configured */
     bool unlink;     /* a Unix socket that we made */
+    gid_t group;     /* whose it was when we made it */
 };
 struct sp_sockets {
     struct sp_socket listener[SP_LISTENERS_MAX];
@@ -49,6 +50,8 @@ void sp_inherited_free(struct sp_inherited *inherited);
 /* Opens what `config` names; sockets that `current` (or NULL) has under the same address are shared with it. -EINVAL with a sentence. */
 int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
                     char **ret_error, struct sp_sockets **ret) SP_MUST_USE;
+/* Lets the groups of `config`, which is in force, connect to the admin socket, and nobody else. */
+void sp_sockets_admit(const struct sp_sockets *sockets, const struct sp_config *config);
 /* Closes; Unix sockets that `kept` (or NULL) does not have are removed from the file system. Takes NULL. */
 void sp_sockets_free(struct sp_sockets *sockets, const struct sp_sockets *kept);
 

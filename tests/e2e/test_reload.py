@@ -1,9 +1,14 @@
 """Reload happens inside the living workers: nothing is lost, nothing jumps, a broken file changes nothing."""
+import errno
+import grp
+import os
 import signal
+import subprocess
 import threading
 
 import backend as behave
-from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, wait_until
+import pytest
+from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, program, wait_until
 from test_limits import limited, one_limit
 
 
@@ -187,3 +192,63 @@ def test_the_number_of_workers_follows_a_reload(start, key):
         assert gateway.reload().returncode == 0
         wait_until(lambda: len(gateway.workers()) == 3, 5, "three workers")
         assert client.request(key=key).status == 200
+
+
+# ---- Who may use the admin socket ----
+
+def status_as(gateway, group):
+    """`sallyport ctl status` as somebody of this group alone."""
+    return subprocess.run(["setpriv", "--reuid=1", f"--regid={grp.getgrnam(group).gr_gid}", "--clear-groups", program(), "ctl", "status", "--socket",
+                           gateway.directory + "/admin.sock"], capture_output=True, text=True, timeout=20)
+
+
+def reload_groups(gateway, groups):
+    gateway.config["admin"]["groups"] = groups
+    done = gateway.reload()
+    assert done.returncode == 0, done.stderr
+
+
+def shut_out(gateway, group):
+    """Not even the socket opens; what control would say to who comes in is another matter."""
+    shown = status_as(gateway, group)
+    return shown.returncode != 0 and os.strerror(errno.EACCES) in shown.stderr
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")
+
+
+@as_root
+def test_the_groups_of_a_reload_are_let_in_and_no_others(start):
+    gateway = start.gateway()
+    os.chmod(gateway.directory, 0o755)
+    assert shut_out(gateway, "games") and shut_out(gateway, "news")
+    reload_groups(gateway, {"games": "viewer", "news": "admin"})
+    for group in ("games", "news"):
+        wait_until(lambda: status_as(gateway, group).returncode == 0, 5, f"{group} are let in")
+    reload_groups(gateway, {"news": "admin"})
+    assert status_as(gateway, "news").returncode == 0
+    assert shut_out(gateway, "games")
+    reload_groups(gateway, {})
+    assert shut_out(gateway, "news")
+    assert os.stat(gateway.directory + "/admin.sock").st_mode & 0o777 == 0o660
+
+
+@as_root
+def test_a_reload_that_is_refused_lets_nobody_in(start):
+    gateway = start.gateway()
+    os.chmod(gateway.directory, 0o755)
+    gateway.config["admin"]["groups"] = {"games": "viewer"}
+    gateway.config["listeners"].append({**gateway.config["listeners"][0], "address": f"192.0.2.1:{free_port()}"})
+    assert gateway.reload().returncode == 1
+    assert shut_out(gateway, "games")
+
+
+@as_root
+def test_as_many_groups_as_may_be_configured_are_let_in(start):
+    gateway = start.gateway()
+    os.chmod(gateway.directory, 0o755)
+    names = sorted((entry.gr_name for entry in grp.getgrall() if entry.gr_gid != 0), key=lambda name: grp.getgrnam(name).gr_gid)[:64]
+    assert len(names) > 32
+    reload_groups(gateway, {name: "viewer" for name in names})
+    for name in (names[0], names[-1]):
+        wait_until(lambda: status_as(gateway, name).returncode == 0, 5, f"{name} are let in")
