@@ -76,22 +76,88 @@ static int from_systemd(const struct sp_inherited *inherited, const struct sp_te
 
 /* ---- TCP ---- */
 
+static const uint8_t every_ipv4[16] = {[10] = 0xff, [11] = 0xff}, every_ipv6[16];
+
+static int parse_tcp(const char *text, struct sp_address *ret) {
+    _cleanup_(sp_free_pointer) char *host = NULL;
+    int r = sp_parse_host_port(sp_span_text(text), &host, &ret->port);
+    if (r < 0)
+        return r;
+    struct sp_span literal = sp_span_text(host);
+    if (sp_span_eq_nocase(literal, SP_SPAN("localhost")))
+        literal = SP_SPAN("127.0.0.1");
+    return sp_address_parse(literal, ret->bytes) ? 0 : -EINVAL;
+}
+
+static bool same_address(const char *a, const char *b) {
+    struct sp_address x, y;
+    if (strcmp(a, b) == 0)
+        return true;
+    return parse_tcp(a, &x) >= 0 && parse_tcp(b, &y) >= 0 && x.port == y.port && memcmp(x.bytes, y.bytes, sizeof x.bytes) == 0;
+}
+
+static bool covers(const uint8_t whole[16], const uint8_t part[16]) {
+    bool is_ipv4 = memcmp(part, every_ipv4, 12) == 0;
+    return memcmp(whole, part, 16) == 0 || memcmp(whole, is_ipv4 ? every_ipv4 : every_ipv6, 16) == 0;
+}
+
+/* One of them can be listened on, not both. What systemd listens on is not known, and NULL is nowhere. */
+static bool overlap(const char *a, const char *b) {
+    struct sp_address x, y;
+    if (!a || !b || parse_tcp(a, &x) < 0 || parse_tcp(b, &y) < 0)
+        return false;
+    return x.port == y.port && (covers(x.bytes, y.bytes) || covers(y.bytes, x.bytes));
+}
+
+/* Two that are configured at once: no reload nor restart would help, and a socket must not be shared with both. */
+static int check_apart(const struct sp_config *config, char **ret_error) {
+    for (size_t i = 0; i < config->n_listeners; i++) {
+        const struct sp_text *address = &config->listeners[i].address;
+        for (size_t j = i + 1; j <= config->n_listeners; j++) {
+            const struct sp_text *other = j < config->n_listeners ? &config->listeners[j].address : &config->admin.metrics;
+            if (overlap(address->text, other->text))
+                return sp_refuse(ret_error, "%s: cannot listen on %s: %s (%s) takes the same port", other->where, other->text,
+                                 address->text, address->where);
+        }
+    }
+    return 0;
+}
+
 static const char *advice(int error) {
     switch (error) {
     case EINVAL: return "; the host must be an IP address";
     case EACCES: return "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket from systemd";
-    case EADDRINUSE: return "; another program, or another listener, has this port";
+    case EADDRINUSE: return "; another program, or a socket from systemd, has this port";
     case EADDRNOTAVAIL: return "; no interface of this machine has this address";
     default: return "";
     }
 }
 
-static int open_tcp(const struct sp_text *address, char **ret_error, int *ret_fd) {
-    _cleanup_(sp_free_pointer) char *host = NULL;
-    uint16_t port = 0;
-    int r = sp_parse_host_port(sp_span_text(address->text), &host, &port);
-    if (r >= 0)
-        r = sp_listen(host, port, BACKLOG, ret_fd);
+/* The address of ours that is in the way of a new one. */
+static const char *own_address(const struct sp_sockets *current, const char *wanted, const char **ret_what) {
+    const struct sp_socket *metrics = &current->endpoint[SP_ENDPOINT_METRICS];
+    *ret_what = "listener";
+    for (size_t i = 0; i < SP_LISTENERS_MAX; i++)
+        if (overlap(current->listener[i].address, wanted))
+            return current->listener[i].address;
+    *ret_what = "admin.metrics";
+    return overlap(metrics->address, wanted) ? metrics->address : NULL;
+}
+
+static int open_tcp(const struct sp_text *address, const struct sp_sockets *current, char **ret_error, int *ret_fd) {
+    char host[SP_ADDRESS_TEXT_MAX];
+    struct sp_address parsed;
+    int r = parse_tcp(address->text, &parsed);
+    if (r >= 0) {
+        (void)sp_address_text(parsed.bytes, host);
+        r = sp_listen(host, parsed.port, BACKLOG, ret_fd);
+    }
+    const char *what, *ours = r == -EADDRINUSE && current ? own_address(current, address->text, &what) : NULL;
+    if (ours)
+        return sp_refuse(ret_error,
+                         "%s: cannot listen on %s: this gateway's own %s on %s has this port until the reload is done; restart, or reload "
+                         "with another port first",
+                         address->where, address->text, what, ours);
     if (r < 0)
         return sp_refuse(ret_error, "%s: cannot listen on %s: %s%s", address->where, address->text, strerror(-r), advice(-r));
     return 0;
@@ -208,7 +274,7 @@ static int open_admin(const struct sp_text *socket_path, char **ret_error, struc
 
 static const struct sp_socket *find_listener(const struct sp_sockets *sockets, const char *address) {
     for (size_t i = 0; sockets && i < SP_LISTENERS_MAX; i++)
-        if (sockets->listener[i].fd >= 0 && strcmp(sockets->listener[i].address, address) == 0)
+        if (sockets->listener[i].fd >= 0 && same_address(sockets->listener[i].address, address))
             return &sockets->listener[i];
     return NULL;
 }
@@ -244,7 +310,7 @@ static int open_listener(const struct sp_listener_config *listener, const struct
     if (sp_span_starts(sp_span_text(listener->address.text), systemd_prefix))
         r = from_systemd(inherited, &listener->address, ret_error, &to->fd);
     else
-        r = open_tcp(&listener->address, ret_error, &to->fd);
+        r = open_tcp(&listener->address, current, ret_error, &to->fd);
     if (r >= 0)
         fresh(to);
     return r;
@@ -259,12 +325,12 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
     if (r < 0)
         return r;
     const struct sp_socket *kept = current ? &current->endpoint[kind] : NULL;
-    if (kept && kept->fd >= 0 && strcmp(kept->address, address->text) == 0)
+    if (kept && kept->fd >= 0 && same_address(kept->address, address->text))
         return share(kept, to);
     if (kind == SP_ENDPOINT_ADMIN)
         r = open_admin(address, ret_error, to);
     else
-        r = open_tcp(address, ret_error, &to->fd);
+        r = open_tcp(address, current, ret_error, &to->fd);
     if (r >= 0)
         fresh(to);
     return r;
@@ -272,6 +338,9 @@ static int open_endpoint(const struct sp_config *config, enum sp_endpoint_kind k
 
 int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *current, const struct sp_inherited *inherited,
                     char **ret_error, struct sp_sockets **ret) {
+    int r = check_apart(config, ret_error);
+    if (r < 0)
+        return r;
     struct sp_sockets *sockets = calloc(1, sizeof *sockets);
     if (!sockets)
         return -ENOMEM;
@@ -279,7 +348,6 @@ int sp_sockets_open(const struct sp_config *config, const struct sp_sockets *cur
         sockets->listener[i].fd = -1;
     for (size_t i = 0; i < SP_ENDPOINT_COUNT; i++)
         sockets->endpoint[i].fd = -1;
-    int r = 0;
     for (size_t i = 0; i < config->n_listeners && r >= 0; i++)
         r = open_listener(&config->listeners[i], current, inherited, ret_error, &sockets->listener[config->listeners[i].slot]);
     for (int kind = 0; kind < SP_ENDPOINT_COUNT && r >= 0; kind++)

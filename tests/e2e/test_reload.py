@@ -194,6 +194,74 @@ def test_the_number_of_workers_follows_a_reload(start, key):
         assert client.request(key=key).status == 200
 
 
+# ---- A port in use now ----
+
+def test_localhost_and_its_number_are_one_address(start, key):
+    gateway = start.gateway()
+    with gateway.client() as kept:
+        for host in ("localhost", "127.0.0.1", "[::ffff:127.0.0.1]"):
+            gateway.config["listeners"][0]["address"] = f"{host}:{gateway.port}"
+            gateway.config["admin"]["metrics"] = f"{'127.0.0.1' if host[0] == '[' else host}:{gateway.metrics_port}"
+            done = gateway.reload()
+            assert done.returncode == 0, done.stderr
+            assert kept.request(key=key).status == 200
+            wait_until(lambda: gateway.ask(key=key).status == 200, 5, "a new connection")
+            assert gateway.is_ready()
+
+
+def test_a_gateway_starts_on_localhost(start, key):
+    def change(config):
+        config["listeners"][0]["address"] = f"localhost:{free_port()}"
+        config["admin"]["metrics"] = f"localhost:{free_port()}"
+    assert start.gateway(change=change).ask(key=key).status == 200
+
+
+@pytest.mark.parametrize("before, after", [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")])
+def test_a_port_that_our_own_listener_has_is_not_blamed_on_others(start, key, before, after):
+    port = free_port()
+
+    def change(config):
+        config["listeners"][0]["address"] = f"{before}:{port}"
+    gateway = start.gateway(change=change)
+    gateway.config["listeners"][0]["address"] = f"{after}:{port}"
+    refused = gateway.reload()
+    assert refused.returncode == 1
+    assert f"{after}:{port}" in refused.stderr and f"this gateway's own listener on {before}:{port} has this port" in refused.stderr
+    assert "restart" in refused.stderr and "another program" not in refused.stderr
+    assert gateway.ask(key=key).status == 200
+    for address in (f"127.0.0.1:{free_port()}", f"{after}:{port}"):  # what the sentence advises
+        gateway.config["listeners"][0]["address"] = address
+        wait_until(lambda: gateway.reload().returncode == 0, 5, f"{address} is listened on")
+    assert gateway.ask(key=key).status == 200
+
+
+def test_a_port_that_our_own_metrics_have_is_not_blamed_on_others(start):
+    gateway = start.gateway()
+    gateway.config["listeners"][0]["address"] = gateway.config["admin"]["metrics"]
+    del gateway.config["admin"]["metrics"]
+    refused = gateway.reload()
+    assert refused.returncode == 1 and "this gateway's own admin.metrics on 127.0.0.1:" in refused.stderr
+
+
+def test_a_port_that_another_program_has_is_not_taken_for_our_own(start):
+    other = start.gateway()
+    gateway = start.gateway()
+    gateway.config["listeners"][0]["address"] = other.config["listeners"][0]["address"]
+    refused = gateway.reload()
+    assert refused.returncode == 1 and "another program" in refused.stderr and "own" not in refused.stderr
+    gateway.config["listeners"][0]["address"] = f"127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+def test_two_listeners_that_want_the_same_port_are_both_named(start, key, host):
+    gateway = start.gateway()
+    gateway.config["listeners"].append({**gateway.config["listeners"][0], "address": f"{host}:{gateway.port}"})
+    refused = gateway.reload()
+    assert refused.returncode == 1 and f"{host}:{gateway.port}" in refused.stderr and f"127.0.0.1:{gateway.port}" in refused.stderr
+    assert "own" not in refused.stderr, "no restart would help"
+    assert gateway.ask(key=key).status == 200
+
+
 # ---- Who may use the admin socket ----
 
 def status_as(gateway, group):
