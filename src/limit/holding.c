@@ -150,11 +150,7 @@ static void recover_own(struct sp_holdings *holdings, sp_holding_left *settle, v
     }
 }
 
-void sp_holdings_recover(struct sp_holdings *holdings, uint64_t now_ms, sp_holding_left *settle, void *owner) {
-    if (!holdings->settled)
-        recover_own(holdings, settle, owner);
-    holdings->settled = true;
-    store(&holdings->segment->region[holdings->slot].heard_ms, sp_max(now_ms, 1u));
+static void recover_others(struct sp_holdings *holdings, uint64_t now_ms, sp_holding_left *settle, void *owner) {
     for (unsigned slot = 0; slot < SP_WORKERS_MAX; slot++) {
         struct region *region = &holdings->segment->region[slot];
         uint64_t heard = load(&region->heard_ms);
@@ -163,4 +159,15 @@ void sp_holdings_recover(struct sp_holdings *holdings, uint64_t now_ms, sp_holdi
         for (uint32_t i = 0; i < SP_HOLDINGS_PER_WORKER; i++)
             take_over(region, i, settle, owner);
     }
+}
+
+/* After a stop of all workers each finds all others silent: who was not heard of lately itself leaves them a round to be heard of. */
+void sp_holdings_recover(struct sp_holdings *holdings, uint64_t now_ms, sp_holding_left *settle, void *owner) {
+    uint64_t *heard_ms = &holdings->segment->region[holdings->slot].heard_ms, before_ms = load(heard_ms);
+    if (!holdings->settled)
+        recover_own(holdings, settle, owner);
+    holdings->settled = true;
+    store(heard_ms, sp_max(now_ms, 1u));
+    if (now_ms < before_ms + SP_HOLDER_SILENT_MS / 3)
+        recover_others(holdings, now_ms, settle, owner);
 }

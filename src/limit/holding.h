@@ -50,7 +50,8 @@ void sp_holding_progress(struct sp_holding *holding, uint64_t tokens); /* what i
  */
 bool sp_holding_end(struct sp_holdings *holdings, struct sp_holding *holding);
 /* Once a second: says that we are alive; calls `settle` for every record of our own region that a predecessor left (first call), and of
- * regions whose worker has been silent for SP_HOLDER_SILENT_MS. used: what it had cost when it was last told. */
+ * regions whose worker has been silent for SP_HOLDER_SILENT_MS, unless we have been silent ourselves: then from the next call on. used: what
+ * it had cost when it was last told. */
 typedef void sp_holding_left(void *owner, const struct sp_holding_item *items, size_t n, uint64_t reserved, uint64_t used);
 void sp_holdings_recover(struct sp_holdings *holdings, uint64_t now_ms, sp_holding_left *settle, void *owner);
 

@@ -54,6 +54,12 @@ static void open_slot(struct world *world, unsigned slot, struct sp_holdings *re
     sp_holdings_recover(ret, NOW_MS, note, &world->left);
 }
 
+/* It is alive, and was a second ago. */
+static void sibling_recovers(struct world *world, uint64_t now_ms) {
+    sp_holdings_recover(&world->sibling, now_ms - 1000, note, &world->left);
+    sp_holdings_recover(&world->sibling, now_ms, note, &world->left);
+}
+
 static int set_up(void **state) {
     struct world *world = calloc(1, sizeof *world);
     world->segment = map(sp_holdings_segment_size());
@@ -91,7 +97,7 @@ static void what_has_ended_is_left_to_nobody(void **state) {
     struct sp_holding *holding = begin(&world->mine, 100);
     assert_non_null(holding);
     assert_true(sp_holding_end(&world->mine, holding));
-    sp_holdings_recover(&world->sibling, NOW_MS + 10 * SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + 10 * SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, 0);
 }
 
@@ -115,23 +121,63 @@ static void a_successor_settles_what_its_predecessor_left(void **state) {
 static void a_sibling_settles_for_a_worker_that_is_silent_and_for_no_other(void **state) {
     struct world *world = *state;
     struct sp_holding *holding = begin(&world->mine, 100);
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS - 1, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS - 1);
     assert_int_equal(world->left.records, 0);
     sp_holdings_recover(&world->mine, NOW_MS + SP_HOLDER_SILENT_MS - 1, note, &world->left);
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS + 1, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS + 1);
     assert_int_equal(world->left.records, 0);
-    sp_holdings_recover(&world->sibling, NOW_MS + 2 * SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + 2 * SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, 1);
-    sp_holdings_recover(&world->sibling, NOW_MS + 3 * SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + 3 * SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, 1);
     assert_false(sp_holding_end(&world->mine, holding));
+}
+
+/* The first to go on finds all others silent, as it was itself. */
+static void after_a_stop_of_all_nobody_settles_for_who_goes_on_too(void **state) {
+    struct world *world = *state;
+    uint64_t goes_on = NOW_MS + SP_HOLDER_SILENT_MS + 1;
+    struct sp_holding *holding = begin(&world->mine, 100);
+    for (uint64_t ms = goes_on; ms < goes_on + 5000; ms += 1000) {
+        sp_holdings_recover(&world->sibling, ms, note, &world->left);
+        sp_holdings_recover(&world->mine, ms + 10, note, &world->left);
+    }
+    assert_int_equal(world->left.records, 0);
+    assert_true(sp_holding_end(&world->mine, holding));
+}
+
+static void after_a_stop_of_all_who_stays_silent_is_settled_for_a_round_later(void **state) {
+    struct world *world = *state;
+    uint64_t goes_on = NOW_MS + SP_HOLDER_SILENT_MS + 1;
+    struct sp_holding *holding = begin(&world->mine, 100);
+    sp_holdings_recover(&world->sibling, goes_on, note, &world->left);
+    assert_int_equal(world->left.records, 0);
+    for (int round = 1; round <= 3; round++) {
+        sp_holdings_recover(&world->sibling, goes_on + (uint64_t)round * 1000, note, &world->left);
+        assert_int_equal(world->left.records, 1);
+    }
+    assert_false(sp_holding_end(&world->mine, holding));
+}
+
+/* Its predecessor was killed long ago: that says nothing of the others. */
+static void a_successor_settles_what_is_its_own_at_once_and_for_others_a_round_later(void **state) {
+    struct world *world = *state;
+    uint64_t late = NOW_MS + 2 * SP_HOLDER_SILENT_MS;
+    struct sp_holdings successor;
+    assert_non_null(begin(&world->mine, 100));
+    assert_non_null(begin(&world->sibling, 7));
+    sp_holdings_open(world->segment, 0, &successor);
+    sp_holdings_recover(&successor, late, note, &world->left);
+    assert_int_equal(world->left.reserved, 100);
+    sp_holdings_recover(&successor, late + 1000, note, &world->left);
+    assert_int_equal(world->left.reserved, 107);
 }
 
 /* It stood still, was taken for dead, and comes back: what is new is its own, what was taken over stays so. */
 static void a_worker_that_comes_back_finds_that_it_holds_nothing(void **state) {
     struct world *world = *state;
     struct sp_holding *old = begin(&world->mine, 100);
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS);
     struct sp_holding *new = begin(&world->mine, 50);
     assert_ptr_not_equal(new, old);
     assert_false(sp_holding_end(&world->mine, old));
@@ -150,7 +196,7 @@ static void more_that_a_request_holds_is_left_together_with_the_rest(void **stat
     assert_true(sp_holding_note(holding, &bucket, 1));
     assert_true(sp_holding_count(holding, 1, 400));
     assert_true(sp_holding_note(holding, &place, 1)); /* not taken: it does not count */
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, 1);
     assert_int_equal(world->left.items, 2);
     assert_int_equal(world->left.names, 18);
@@ -165,7 +211,7 @@ static void what_does_not_fit_is_not_written_down(void **state) {
     assert_true(sp_holding_note(holding, items, SP_HOLDING_ITEMS_MAX));
     assert_true(sp_holding_count(holding, SP_HOLDING_ITEMS_MAX, UINT64_MAX));
     assert_false(sp_holding_note(holding, items, 1));
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.items, SP_HOLDING_ITEMS_MAX);
     assert_true(world->left.reserved == UINT64_MAX);
 }
@@ -175,7 +221,7 @@ static void what_is_noted_and_not_counted_is_not_held(void **state) {
     struct sp_holding_item place = item(SP_HELD_PLACE, 7, "");
     struct sp_holding *holding = sp_holding_begin(&world->mine);
     assert_true(sp_holding_note(holding, &place, 1));
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, 0);
     assert_false(sp_holding_count(holding, 1, 0)); /* and its owner is told */
     assert_false(sp_holding_end(&world->mine, holding));
@@ -196,7 +242,7 @@ static void as_many_as_there_is_room_for_are_written_down_and_room_is_used_again
         assert_null(begin(&world->mine, 1));
     }
     /* Taken over while the worker stood still, and then finished by it: there is room again. */
-    sp_holdings_recover(&world->sibling, NOW_MS + SP_HOLDER_SILENT_MS, note, &world->left);
+    sibling_recovers(world, NOW_MS + SP_HOLDER_SILENT_MS);
     assert_int_equal(world->left.records, SP_HOLDINGS_PER_WORKER);
     for (size_t i = 0; i < SP_HOLDINGS_PER_WORKER; i++)
         assert_false(sp_holding_end(&world->mine, all[i]));
@@ -241,6 +287,7 @@ static void each_record_is_let_go_of_once(void **state) {
             if (pid[s] == 0) {
                 struct sp_holdings sibling;
                 sp_holdings_open(world->segment, 10 + s, &sibling);
+                sp_holdings_recover(&sibling, NOW_MS + SP_HOLDER_SILENT_MS - 1, count, &yard->left[s]);
                 while (!__atomic_load_n(&yard->go, __ATOMIC_SEQ_CST))
                     sched_yield();
                 sp_holdings_recover(&sibling, NOW_MS + SP_HOLDER_SILENT_MS, count, &yard->left[s]);
@@ -326,6 +373,9 @@ int main(void) {
         TEST(what_has_ended_is_left_to_nobody),
         TEST(a_successor_settles_what_its_predecessor_left),
         TEST(a_sibling_settles_for_a_worker_that_is_silent_and_for_no_other),
+        TEST(after_a_stop_of_all_nobody_settles_for_who_goes_on_too),
+        TEST(after_a_stop_of_all_who_stays_silent_is_settled_for_a_round_later),
+        TEST(a_successor_settles_what_is_its_own_at_once_and_for_others_a_round_later),
         TEST(a_worker_that_comes_back_finds_that_it_holds_nothing),
         TEST(more_that_a_request_holds_is_left_together_with_the_rest),
         TEST(what_does_not_fit_is_not_written_down),
