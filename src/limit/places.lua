@@ -8,7 +8,8 @@
 --   used      requests that run there
 --   want      places it wishes to have, those it has included; `used` or more
 --   waits     1: somebody waits there for a place, 0: it wishes to keep what it has
---   bound     requests at one time; revision: Unix milliseconds at which the asking gateway loaded this. The highest one stored is in force
+--   bound     requests at one time; revision: Unix milliseconds at which the asking gateway loaded this. The highest one stored is in force,
+--             one from the future counting as from now
 --   ttl       milliseconds after which its places are free unless it is heard of again
 -- Reply    how many places it may use, until ttl after it asked; -1: a later call was here before
 --
@@ -26,17 +27,19 @@ local REMEMBERED_MS = 2000
 
 local key, gateway = KEYS[1], ARGV[1]
 local sequence, used, want, waits = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local bound, revision, ttl = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local bound, ttl = tonumber(ARGV[6]), tonumber(ARGV[8])
 local now = redis.call('TIME')
 now = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local revision = math.min(tonumber(ARGV[7]), now) -- a gateway whose clock is ahead is not newer than now
 
 local value = redis.pcall('GET', key)
 if type(value) ~= 'string' then
     value = ''
 end
 local stored_bound, stored_revision, gateways = value:match('^(%d+) (%d+)([ %x:]*)$')
-if stored_bound and tonumber(stored_revision) >= revision then
-    bound, revision = tonumber(stored_bound), tonumber(stored_revision)
+stored_revision = stored_bound and math.min(tonumber(stored_revision), now) -- nor is what one has left here
+if stored_bound and stored_revision >= revision then
+    bound, revision = tonumber(stored_bound), stored_revision
 end
 
 local others, refused, kept, mine, n = 0, {}, '', {want = 0, cut = 0}, 1
