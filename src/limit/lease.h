@@ -7,7 +7,8 @@
  * before its swap, or between the two, finds the token dead and does not give it, so no stop, however long, makes a token live longer. A
  * caller that goes on to wait for something else looks at the clock again before it uses the token (ret->expiry_us). The script keeps the
  * bucket at or below burst − rate · SP_LEASE_MS when it grants. See LIMITS. What may be lost: tokens that nobody asked for in time, a lease
- * that finds no room in the table, a token that a process took just before it was killed or stopped. Never gained.
+ * that finds no room in the table, one that was asked for before a reload and comes after it, a token that a process took just before it
+ * was killed or stopped. Never gained.
  *
  * How much is asked for ahead, and when: as much as SP_LEASE_MS of the demand measured here need, when what is alive will not last for
  * LEAD_MS; one asker at a time. Where Redis has less than was wished for, several times in a row, the subject's demand is beyond what its

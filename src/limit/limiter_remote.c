@@ -24,9 +24,10 @@ static bool may_be_leased(const struct sp_limiter *limiter, const struct sp_limi
 
 /* ---- What Redis told of one bucket ---- */
 
-/* Where another bucket of the question refused, none was granted, and that does not mean that there was none. */
+/* Where another bucket of the question refused, none was granted, and that does not mean that there was none. What was asked for before a
+ * reload is lost: it is not for the policy that is in force now. */
 static void told_lease(struct sp_limiter *limiter, const struct sp_redis_part *part, uint64_t hash, uint64_t sent_us, bool admitted) {
-    if (part->lease > 0)
+    if (part->lease > 0 && may_be_leased(limiter, part->limit, part->kind))
         sp_lease_deposit(&limiter->leases, lease_of(part->limit, part->kind, hash), part->leased, admitted ? part->lease : 0, sent_us,
                          part->answer.bucket.remaining);
 }

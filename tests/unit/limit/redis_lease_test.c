@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "judge.h"
-#include "lease.h"
+#include "limiter.h"
 #include "redis_server.h"
 
 #define DEADLINE_MS 5000 /* not what these tests are about */
@@ -172,12 +172,72 @@ static void a_client_that_obeys_retry_after_succeeds_at_its_next_try_and_others_
     assert_int_equal(refused, 5);
 }
 
+/* ---- Reload ---- */
+
+static uint64_t leased_to_alice(const struct gateway *gateway) {
+    struct sp_limit_facts alice = {.subject = SP_SPAN("alice")};
+    struct sp_limit_levels levels;
+    sp_limiter_levels(gateway->limiter, gateway->limiter->config->limits, &alice, &levels);
+    return levels.bucket[SP_LIMIT_REQUESTS].leased;
+}
+
+/* A snapshot of its own, with 10/s in place of what was there. */
+static void reload_with_little(struct gateway *gateway, struct scene_config *later) {
+    scene_config(later, gateway->scene.config.generation + 1);
+    scene_redis(later, redis.port, DEADLINE_MS);
+    scene_limit(later, 0, "first", 10, SP_MICRO, 10);
+    later->limit[0].mode = SP_LIMIT_LEASED;
+    assert_int_equal(sp_limiter_configure(gateway->limiter, &later->config, NULL), 0);
+}
+
+static void what_was_asked_for_ahead_before_a_reload_is_not_given_out_after_it(void **state) {
+    static struct scene_config later;
+    struct gateway *gateway = &gateways[0];
+    const struct sp_list *refilling = &gateway->limiter->refilling;
+    uint64_t until = sp_clock_us() + PATIENCE_MS * 1000;
+    lease_all(10000, 10000);
+    while (sp_list_empty(refilling)) {
+        assert_true(sp_clock_us() < until);
+        (void)gateway_decides(gateway, "alice", "0");
+    }
+    (void)sp_loop_turn(gateway->loop, 0); /* at whose end it leaves */
+    assert_false(sp_list_empty(refilling));
+    reload_with_little(gateway, &later);
+    UNTIL(gateway, sp_list_empty(refilling));
+    assert_int_equal(leased_to_alice(gateway), 0);
+}
+
+static void what_was_asked_for_along_with_a_request_before_a_reload_is_not_given_out_after_it(void **state) {
+    enum { ASKED_MAX = 100 };
+    static struct scene_config later;
+    static struct asked asked[ASKED_MAX];
+    struct gateway *gateway = &gateways[0];
+    uint64_t wish = 0;
+    size_t n = 0;
+    lease_all(10000, 10000);
+    while (wish == 0 && n < ASKED_MAX) {
+        ask_for(&asked[n], &gateway->scene, "alice", "0");
+        asked[n].request.cost = 100;
+        assert_int_equal(sp_limiter_admit(gateway->limiter, &asked[n].request), SP_LIMIT_PENDING);
+        wish = ((const struct sp_deciding *)asked[n++].request.pending)->ask.part[0].lease;
+    }
+    assert_true(wish > 0);
+    (void)sp_loop_turn(gateway->loop, 0);
+    assert_int_equal(asked[n - 1].told, 0);
+    reload_with_little(gateway, &later);
+    UNTIL(gateway, asked[n - 1].told);
+    assert_true(asked[n - 1].request.decision.admitted); /* as it was asked for */
+    assert_int_equal(leased_to_alice(gateway), 0);
+}
+
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(several_gateways_stay_within_burst_and_rate_in_every_interval_and_use_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_busy_caller_costs_at_most_one_command_for_fifty_requests, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_rare_caller_is_decided_strictly, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_asked_for_ahead_before_a_reload_is_not_given_out_after_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_asked_for_along_with_a_request_before_a_reload_is_not_given_out_after_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_obeys_retry_after_succeeds_at_its_next_try_and_others_are_refused_here, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, start, stop);
