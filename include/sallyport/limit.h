@@ -154,7 +154,8 @@ struct sp_limiter_state {
     uint64_t overflowed; /* over all workers: admitted by a limit's overflow bucket, or refused a place, because a table in shared memory was crowded */
     uint64_t leased, strict;       /* with Redis: decisions without asking it, and questions to it */
     uint64_t settlements;          /* requests whose tokens were settled in Redis */
-    uint64_t settlements_dropped;  /* given up: more buckets than can be kept, or nobody knows for too long whether they arrived */
+    uint64_t settlements_dropped;  /* given up: more buckets than can be kept, no Redis configured any more, or nobody knows for too long
+                                      whether they arrived */
     uint64_t recovered;            /* requests of killed workers that we settled */
     char problem[SP_LIMITER_PROBLEM_MAX]; /* last one, a sentence; "" none */
 };

@@ -23,6 +23,11 @@ void sp_ledger_free(struct sp_ledger *ledger) {
     sp_map_free(&ledger->map);
 }
 
+void sp_ledger_lose(struct sp_ledger *ledger) {
+    ledger->lost += ledger->map.count;
+    sp_ledger_free(ledger);
+}
+
 static struct sp_owed *find(const struct sp_ledger *ledger, uint64_t hash, struct sp_span key) {
     for (struct sp_map_node *node = sp_map_first(&ledger->map, hash); node; node = sp_map_next(node)) {
         struct sp_owed *owed = SP_CONTAINER(node, struct sp_owed, map_node);

@@ -31,6 +31,7 @@ struct sp_ledger {
 
 void sp_ledger_init(struct sp_ledger *ledger);
 void sp_ledger_free(struct sp_ledger *ledger); /* what it holds, not the struct */
+void sp_ledger_lose(struct sp_ledger *ledger); /* the same, counted as lost */
 /* delta as sp_redis_store_settle(); at_us as sp_redis_payment. The newest policy that is known is kept. Where there is no room it is lost. */
 void sp_ledger_owe(struct sp_ledger *ledger, struct sp_span key, const struct sp_redis_policy *policy, int64_t delta, uint64_t at_us);
 /* NULL: nothing is owed, or it is under way. */

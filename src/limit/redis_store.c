@@ -46,7 +46,7 @@ int sp_redis_store_configure(struct sp_redis_store *store, const struct sp_confi
     sp_redis_policies_prepare(store);
     int r = sp_redis_route_configure(store->route, config->redis, tls);
     if (!config->redis) /* nobody is left to settle with; what is under way has just come home */
-        sp_ledger_free(&store->ledger);
+        sp_ledger_lose(&store->ledger);
     return r;
 }
 

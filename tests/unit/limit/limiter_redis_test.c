@@ -114,6 +114,17 @@ static void what_is_reserved_in_redis_is_settled_there(void **state) {
     assert_int_equal(gateway_state(&gateway).settlements_dropped, 0);
 }
 
+static void a_request_that_ends_after_redis_was_configured_away_leaves_nothing_to_settle(void **state) {
+    struct asked asked;
+    assert_true(admitted(&gateway, &asked, "2", 600));
+    gateway.scene.config.redis = NULL;
+    gateway_configure(&gateway);
+    sp_limiter_finish(gateway.limiter, &asked.request, 150);
+    assert_true(sp_limiter_settled(gateway.limiter));
+    assert_int_equal(gateway_state(&gateway).settlements_dropped, 1);
+    assert_int_equal(level_in_redis(TOKENS_KEY), 400);
+}
+
 static void tokens_are_leased_too_and_settled_in_redis(void **state) {
     struct asked asked;
     scene_limit(&gateway.scene, 2, "third", 0, 0, 0);
@@ -361,6 +372,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(what_is_reserved_in_redis_is_settled_there),
+        TEST(a_request_that_ends_after_redis_was_configured_away_leaves_nothing_to_settle),
         TEST(tokens_are_leased_too_and_settled_in_redis),
         TEST(a_reservation_larger_than_the_burst_can_never_be_had),
         TEST(what_a_lease_gave_goes_back_where_redis_refuses_another),

@@ -256,6 +256,34 @@ static void debits_less_refunds_are_what_was_settled(void **state) {
     assert_true(cuts > 3 && peer_state(&peer).reconnects > 3);
 }
 
+static void configure_redis(struct sp_redis_config *redis_or_none) {
+    peer.scene.config.redis = redis_or_none;
+    peer_configure(&peer);
+}
+
+static void what_is_owed_after_redis_was_configured_away_is_lost_and_counted(void **state) {
+    struct sp_limit_facts alice = facts_of("alice");
+    configure_redis(NULL);
+    settle_tokens(&peer, 0, "alice", -25);
+    settle_tokens(&peer, 0, "alice", 0);
+    sp_redis_store_settle_key(peer.store, SP_SPAN("first:{s=alice}:t"), -7);
+    sp_redis_store_give_back(peer.store, &peer.scene.limit[0], SP_LIMIT_TOKENS, &alice, 10, 1);
+    assert_true(sp_redis_store_settled(peer.store));
+    assert_int_equal(peer_state(&peer).settlements_dropped, 3);
+    configure_redis(&peer.scene.redis);
+    settle_tokens(&peer, 0, "alice", -1); /* and it is not paid when there is a Redis again */
+    settle_all();
+    assert_int_equal(alices(), BURST - 1);
+}
+
+static void what_is_owed_when_redis_is_configured_away_is_lost_and_counted(void **state) {
+    settle_tokens(&peer, 0, "alice", -25);
+    settle_tokens(&peer, 1, "alice", -25);
+    configure_redis(NULL);
+    assert_true(sp_redis_store_settled(peer.store));
+    assert_int_equal(peer_state(&peer).settlements_dropped, 2);
+}
+
 /* ---- Asks whose answers nobody waits for ---- */
 
 /* Takes 100 tokens and leases 50, and then does not wait. */
@@ -311,6 +339,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_redis_that_nobody_asks_is_found_out_to_be_frozen_and_paid_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(more_buckets_than_can_be_kept_are_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(debits_less_refunds_are_what_was_settled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_owed_after_redis_was_configured_away_is_lost_and_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_owed_when_redis_is_configured_away_is_lost_and_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_late_answer_took_goes_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_cancelled_ask_took_goes_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_store_freed_with_all_under_way_leaves_nothing_behind, set_up, tear_down),
