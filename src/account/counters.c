@@ -5,7 +5,7 @@
 int sp_counters_open(void *segment, struct sp_counters **ret) {
     if ((uintptr_t)segment % _Alignof(struct sp_counters_segment) != 0)
         return -EINVAL;
-    struct sp_counters *counters = malloc(sizeof *counters);
+    struct sp_counters *counters = calloc(1, sizeof *counters);
     if (!counters)
         return -ENOMEM;
     counters->segment = segment;
@@ -51,7 +51,6 @@ void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot) {
         atomic_store_explicit(&block->pair[0].pool, SP_POOL_NONE, memory_order_relaxed);
         atomic_store_explicit(&block->n_pairs, 1, memory_order_release);
     }
-    block->keys.n_sorted = block->tenants.n_sorted = 0; /* until sp_count_usage_for(): a predecessor may have been killed while it sorted */
     /* A predecessor killed between taking a pair and noting where it is left one that would be taken twice. */
     for (uint32_t i = 1, route, pool; i < sp_block_pairs(block); i++)
         if (sp_block_pair(block, i, &route, &pool))

@@ -1,5 +1,6 @@
 /* The counters' segment: one page-aligned block per worker slot, written by that worker alone with relaxed atomics, read by anybody.
- * Readers take nothing in it for granted: another process may have written anything, so every index read here is checked. */
+ * Nobody takes anything in it for granted, not even its writer: another process may have written anything, at any time, so every index in
+ * it is read once and checked. */
 #ifndef SP_ACCOUNT_SEGMENT_H
 #define SP_ACCOUNT_SEGMENT_H
 
@@ -66,9 +67,11 @@ struct sp_usage_entry {
 struct sp_usage_names {
     _Atomic uint32_t n; /* entries that ever had a name, besides the first */
     struct sp_usage_entry entry[1 + SP_USAGE_NAMES_MAX];
-    /* The writer's own: which entries have a name now, in the order of the names. */
-    uint32_t n_sorted;
-    uint16_t sorted[SP_USAGE_NAMES_MAX];
+};
+/* Which entries have a name now, in the order of the names. Not in the segment: the writer goes by it unchecked. */
+struct sp_usage_order {
+    uint32_t n;
+    uint16_t sorted[SP_USAGE_NAMES_MAX]; /* from 1 to SP_USAGE_NAMES_MAX */
 };
 
 /* One refusal. The n-th of a worker is at n modulo the ring's size, with version 2n + 1 while it is written and 2n + 2 from then on: a
@@ -104,8 +107,10 @@ struct sp_counters_segment {
     struct sp_worker_block worker[SP_WORKERS_MAX];
 };
 
+/* A process's own. The orders are of the blocks that it writes, from sp_count_usage_for() on. */
 struct sp_counters {
     struct sp_counters_segment *segment;
+    struct sp_usage_order keys[SP_WORKERS_MAX], tenants[SP_WORKERS_MAX];
 };
 
 static inline uint64_t sp_word(const _Atomic uint64_t *word) { return atomic_load_explicit(word, memory_order_relaxed); }
@@ -127,7 +132,7 @@ bool sp_block_pair(const struct sp_worker_block *block, uint32_t at, uint32_t *r
 /* ---- Usage by name (usage_names.c) ---- */
 bool sp_usage_name_make(struct sp_span key, struct sp_span tenant, struct sp_usage_name *ret); /* false: longer than any name can be */
 /* The entry to count it in: its own or the first. */
-struct sp_usage_entry *sp_usage_entry_of(struct sp_usage_names *names, const struct sp_usage_name *name);
+struct sp_usage_entry *sp_usage_entry_of(struct sp_usage_names *names, const struct sp_usage_order *order, const struct sp_usage_name *name);
 /* Sums over all workers of the keys' or the tenants' entries, each name once; "other" among them. */
 struct sp_usage_sum {
     struct sp_usage_name name;

@@ -23,9 +23,10 @@ static void count_model(struct sp_model_usage *model, const struct sp_usage_coun
         sp_histogram_add(&model->per_token, &sp_scale_per_token, usage->generation_us / (uint64_t)(usage->tokens_out - 1));
 }
 
-static void count_name(struct sp_usage_names *names, struct sp_span key, struct sp_span tenant, const struct sp_usage_count *usage) {
+static void count_name(struct sp_usage_names *names, const struct sp_usage_order *order, struct sp_span key, struct sp_span tenant,
+                       const struct sp_usage_count *usage) {
     struct sp_usage_name name;
-    struct sp_usage_entry *entry = sp_usage_name_make(key, tenant, &name) ? sp_usage_entry_of(names, &name) : &names->entry[0];
+    struct sp_usage_entry *entry = sp_usage_name_make(key, tenant, &name) ? sp_usage_entry_of(names, order, &name) : &names->entry[0];
     sp_word_add(&entry->tokens[SP_TOKENS_IN], (uint64_t)sp_max(usage->tokens_in, 0));
     sp_word_add(&entry->tokens[SP_TOKENS_OUT], (uint64_t)sp_max(usage->tokens_out, 0));
 }
@@ -36,9 +37,9 @@ void sp_count_usage(struct sp_counters *counters, unsigned worker_slot, const st
         return;
     count_model(model_usage(block, usage->model_slot), usage);
     if (usage->key_id.len > 0)
-        count_name(&block->keys, usage->key_id, usage->tenant, usage);
+        count_name(&block->keys, &counters->keys[worker_slot], usage->key_id, usage->tenant, usage);
     if (usage->tenant.len > 0)
-        count_name(&block->tenants, SP_SPAN(""), usage->tenant, usage);
+        count_name(&block->tenants, &counters->tenants[worker_slot], SP_SPAN(""), usage->tenant, usage);
 }
 
 struct sp_model_tokens sp_counters_tokens(const struct sp_counters *counters, unsigned model_slot) {

@@ -36,17 +36,18 @@ static int compare(const struct sp_usage_name *name, const struct sp_usage_entry
 
 /* ---- The writer ---- */
 
-/* true: *ret_at is its place among the sorted; false: where it would be put. */
-static bool bisect(const struct sp_usage_names *names, const struct sp_usage_name *name, uint32_t *ret_at) {
-    uint32_t low = 0, high = sp_min(names->n_sorted, (uint32_t)SP_USAGE_NAMES_MAX);
+/* true: *ret_at is its place in the order; false: where it would be put. Names that change meanwhile lead astray, but not out of it. */
+static bool bisect(const struct sp_usage_names *names, const struct sp_usage_order *order, const struct sp_usage_name *name,
+                   uint32_t *ret_at) {
+    uint32_t low = 0, high = order->n;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        int order = compare(name, &names->entry[sp_min(names->sorted[middle], SP_USAGE_NAMES_MAX)]);
-        if (order == 0) {
+        int difference = compare(name, &names->entry[order->sorted[middle]]);
+        if (difference == 0) {
             *ret_at = middle;
             return true;
         }
-        if (order < 0)
+        if (difference < 0)
             high = middle;
         else
             low = middle + 1;
@@ -55,15 +56,19 @@ static bool bisect(const struct sp_usage_names *names, const struct sp_usage_nam
     return false;
 }
 
-struct sp_usage_entry *sp_usage_entry_of(struct sp_usage_names *names, const struct sp_usage_name *name) {
+struct sp_usage_entry *sp_usage_entry_of(struct sp_usage_names *names, const struct sp_usage_order *order,
+                                         const struct sp_usage_name *name) {
     uint32_t at;
-    return &names->entry[bisect(names, name, &at) ? sp_min(names->sorted[at], SP_USAGE_NAMES_MAX) : 0];
+    return &names->entry[bisect(names, order, name, &at) ? order->sorted[at] : 0];
 }
 
-static void insert(struct sp_usage_names *names, uint32_t at, uint32_t entry) {
-    memmove(&names->sorted[at + 1], &names->sorted[at], (names->n_sorted - at) * sizeof names->sorted[0]);
-    names->sorted[at] = (uint16_t)entry;
-    names->n_sorted++;
+/* An entry that lost its name behind our back is given out twice: there may be more than there is room for. */
+static void insert(struct sp_usage_order *order, uint32_t at, uint32_t entry) {
+    if (order->n == SP_USAGE_NAMES_MAX)
+        return;
+    memmove(&order->sorted[at + 1], &order->sorted[at], (order->n - at) * sizeof order->sorted[0]);
+    order->sorted[at] = (uint16_t)entry;
+    order->n++;
 }
 
 static bool has_name(const struct sp_usage_entry *entry) {
@@ -88,18 +93,19 @@ static void give_name(struct sp_usage_entry *entry, const struct sp_usage_name *
 }
 
 static uint32_t entries(const struct sp_usage_names *names) {
-    return sp_min(atomic_load_explicit(&names->n, memory_order_acquire), (uint32_t)SP_USAGE_NAMES_MAX);
+    uint32_t n = atomic_load_explicit(&names->n, memory_order_acquire); /* once: sp_min() would look twice */
+    return sp_min(n, (uint32_t)SP_USAGE_NAMES_MAX);
 }
 
 /* Sorts anew what has a name. */
-static void sort(struct sp_usage_names *names) {
+static void sort(const struct sp_usage_names *names, struct sp_usage_order *order) {
     uint32_t at;
     struct sp_usage_name name;
-    names->n_sorted = 0;
+    order->n = 0;
     for (uint32_t i = 1; i <= entries(names); i++) {
         name_of(&names->entry[i], &name);
-        if (has_name(&names->entry[i]) && !bisect(names, &name, &at))
-            insert(names, at, i);
+        if (has_name(&names->entry[i]) && !bisect(names, order, &name, &at))
+            insert(order, at, i);
     }
 }
 
@@ -122,26 +128,26 @@ static bool key_name(const struct sp_config *config, size_t i, bool tenants, str
     return sp_usage_name_make(tenants ? SP_SPAN("") : sp_span_text(key->id), sp_span_text(key->tenant), ret);
 }
 
-static void rename_entries(struct sp_usage_names *names, const struct sp_config *config, bool tenants) {
+static void rename_entries(struct sp_usage_names *names, struct sp_usage_order *order, const struct sp_config *config, bool tenants) {
     bool kept[1 + SP_USAGE_NAMES_MAX] = {0};
     struct sp_usage_name name;
     uint32_t at, cursor = 1, entry;
-    sort(names);
+    sort(names, order);
     for (size_t i = 0; i < config->n_api_keys; i++)
-        if (key_name(config, i, tenants, &name) && bisect(names, &name, &at))
-            kept[names->sorted[at]] = true;
+        if (key_name(config, i, tenants, &name) && bisect(names, order, &name, &at))
+            kept[order->sorted[at]] = true;
     for (uint32_t i = 1; i <= entries(names); i++)
         if (!kept[i])
             take_name(&names->entry[i]);
-    sort(names);
+    sort(names, order);
     for (size_t i = 0; i < config->n_api_keys; i++) {
-        if (config->api_keys[i].revoked || !key_name(config, i, tenants, &name) || bisect(names, &name, &at))
+        if (config->api_keys[i].revoked || !key_name(config, i, tenants, &name) || bisect(names, order, &name, &at))
             continue;
         entry = free_entry(names, &cursor);
         if (entry == 0)
             return;
         give_name(&names->entry[entry], &name);
-        insert(names, at, entry);
+        insert(order, at, entry);
     }
 }
 
@@ -149,8 +155,8 @@ void sp_count_usage_for(struct sp_counters *counters, unsigned worker_slot, cons
     struct sp_worker_block *block = sp_counters_own(counters, worker_slot);
     if (!block)
         return;
-    rename_entries(&block->keys, config, false);
-    rename_entries(&block->tenants, config, true);
+    rename_entries(&block->keys, &counters->keys[worker_slot], config, false);
+    rename_entries(&block->tenants, &counters->tenants[worker_slot], config, true);
 }
 
 /* ---- Readers ---- */

@@ -1,9 +1,12 @@
 /* Tokens of language models: by model, key and tenant; names that change with the configuration; and that nothing a client says makes a
  * series. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -277,7 +280,7 @@ static void a_revoked_key_keeps_its_series_and_never_begins_one(void **state) {
     sp_count_usage_for(fixture->counters, 5, &fixture->config);
     assert_true(sp_usage_name_make(SP_SPAN("AAAAAAAA"), SP_SPAN("acme"), &name));
     struct sp_usage_names *names = &fixture->counters->segment->worker[5].keys;
-    assert_ptr_equal(sp_usage_entry_of(names, &name), &names->entry[0]);
+    assert_ptr_equal(sp_usage_entry_of(names, &fixture->counters->keys[5], &name), &names->entry[0]);
 }
 
 static void more_keys_than_there_is_room_for_are_other_and_years_of_rotation_use_nothing_up(void **state) {
@@ -308,9 +311,10 @@ static void a_worker_killed_while_an_entry_changes_hands_leaves_nothing_to_repai
     count(fixture, 0, 5, "AAAAAAAA", "acme", 10, 0);
     count(fixture, 0, 5, "BBBBBBBB", "acme", 10, 0);
     atomic_store(&names->entry[1].version, 3); /* as if killed before it was given its name */
-    names->n_sorted = 7;                       /* and while it sorted */
     expose(fixture);
     assert_int_equal(series(fixture, "sallyport_key_tokens_total"), 2);
+    sp_counters_free(fixture->counters); /* its successor is another process */
+    assert_int_equal(sp_counters_open(fixture->segment, &fixture->counters), 0);
     sp_counters_begin(fixture->counters, 0);
     count(fixture, 0, 5, "BBBBBBBB", "acme", 1, 0); /* before it has a configuration: nobody is known */
     sp_count_usage_for(fixture->counters, 0, &fixture->config);
@@ -331,6 +335,70 @@ static void what_is_no_text_in_the_segment_is_not_told(void **state) {
     assert_int_equal(series(fixture, "sallyport_tenant_tokens_total"), 0);
     atomic_store(&names->n, UINT32_MAX);
     expose(fixture);
+}
+
+/* ---- A segment that others write, too ---- */
+
+static void who_has_which_entry_the_writer_does_not_ask_the_segment(void **state) {
+    struct fixture *fixture = *state;
+    static struct sp_usage_names keys, tenants;
+    struct sp_worker_block *block = &fixture->counters->segment->worker[0];
+    count(fixture, 0, 5, "AAAAAAAA", "acme", 10, 0);
+    keys.n = block->keys.n;
+    tenants.n = block->tenants.n;
+    memcpy(keys.entry, block->keys.entry, sizeof keys.entry);
+    memcpy(tenants.entry, block->tenants.entry, sizeof tenants.entry);
+    memset(block, 0xff, sizeof *block);
+    block->keys.n = keys.n; /* what it told readers, and nothing else */
+    block->tenants.n = tenants.n;
+    memcpy(block->keys.entry, keys.entry, sizeof keys.entry);
+    memcpy(block->tenants.entry, tenants.entry, sizeof tenants.entry);
+    count(fixture, 0, 5, "AAAAAAAA", "acme", 1, 0);
+    expose(fixture);
+    assert_true(says(fixture, "sallyport_key_tokens_total{key=\"AAAAAAAA\",tenant=\"acme\",direction=\"input\"} 11"));
+    assert_true(says(fixture, "sallyport_tenant_tokens_total{tenant=\"acme\",direction=\"input\"} 11"));
+}
+
+static void scribble_for_ever(struct sp_worker_block *block) {
+    static const uint8_t bytes[] = {0x00, 0x02, 0xff, 0x01};
+    alarm(60); /* should the test end before it ends us */
+    for (size_t i = 0;; i++)
+        memset(&block->keys, bytes[i % SP_COUNT(bytes)], sizeof block->keys);
+}
+
+static void assert_in_order(const struct sp_usage_order *order) {
+    assert_true(order->n <= SP_USAGE_NAMES_MAX);
+    for (uint32_t i = 0; i < order->n; i++)
+        assert_true(order->sorted[i] >= 1 && order->sorted[i] <= SP_USAGE_NAMES_MAX);
+}
+
+static void one_that_scribbles_over_the_names_meanwhile_brings_nobody_out_of_bounds(void **state) {
+    struct fixture *fixture = *state;
+    enum { MANY = SP_USAGE_NAMES_MAX + 100, ROUNDS = 100 };
+    static struct sp_api_key_config many[MANY];
+    struct sp_worker_block *block = &fixture->counters->segment->worker[0];
+    for (unsigned i = 0; i < MANY; i++)
+        snprintf(many[i].id, sizeof many[i].id, "%08u", i);
+    fixture->config.api_keys = many;
+    fixture->config.n_api_keys = MANY;
+    pid_t other = fork();
+    assert_true(other >= 0);
+    if (other == 0)
+        scribble_for_ever(block);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        sp_count_usage_for(fixture->counters, 0, &fixture->config);
+        assert_in_order(&fixture->counters->keys[0]);
+        for (unsigned j = 0; j < MANY; j++)
+            count(fixture, 0, 5, many[j].id, NULL, 1, 0);
+        struct sp_usage_sum *sums = NULL;
+        size_t n = 0;
+        assert_int_equal(sp_usage_sums(fixture->counters, false, &sums, &n), 0);
+        assert_true(n <= 2 * SP_USAGE_NAMES_MAX + 1);
+        free(sums);
+    }
+    kill(other, SIGKILL);
+    assert_int_equal(waitpid(other, NULL, 0), other);
+    assert_int_equal(fixture->counters->keys[1].n, 4); /* what lies behind it */
 }
 
 static void a_longer_text_than_a_tenant_has_is_nobodys(void **state) {
@@ -377,6 +445,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(more_keys_than_there_is_room_for_are_other_and_years_of_rotation_use_nothing_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_worker_killed_while_an_entry_changes_hands_leaves_nothing_to_repair, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_text_in_the_segment_is_not_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_has_which_entry_the_writer_does_not_ask_the_segment, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_scribbles_over_the_names_meanwhile_brings_nobody_out_of_bounds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_longer_text_than_a_tenant_has_is_nobodys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(queue_lengths_are_added_up_and_forgotten_with_their_worker, set_up, tear_down),
     };
