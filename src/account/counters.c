@@ -54,7 +54,7 @@ void sp_counters_begin(struct sp_counters *counters, unsigned worker_slot) {
     /* A predecessor killed between taking a pair and noting where it is left one that would be taken twice. */
     for (uint32_t i = 1, route, pool; i < sp_block_pairs(block); i++)
         if (sp_block_pair(block, i, &route, &pool))
-            block->pair_at[route][pool] = (uint16_t)i;
+            atomic_store_explicit(&block->pair_at[route][pool], (uint16_t)i, memory_order_relaxed);
     atomic_store_explicit(&counters->segment->begun[worker_slot], 1, memory_order_release);
 }
 
@@ -78,7 +78,7 @@ static struct sp_traffic_pair *take_pair(struct sp_worker_block *block, unsigned
     atomic_store_explicit(&pair->route, route, memory_order_relaxed);
     atomic_store_explicit(&pair->pool, pool, memory_order_relaxed);
     atomic_store_explicit(&block->n_pairs, n + 1, memory_order_release);
-    block->pair_at[route][pool] = (uint16_t)n;
+    atomic_store_explicit(&block->pair_at[route][pool], (uint16_t)n, memory_order_relaxed);
     return pair;
 }
 
@@ -88,7 +88,7 @@ void sp_count_request(struct sp_counters *counters, unsigned worker_slot, unsign
     if (!block)
         return;
     unsigned route = sp_min(route_slot, (unsigned)SP_ROUTE_NONE), pool = sp_min(pool_slot, (unsigned)SP_POOL_NONE);
-    unsigned at = block->pair_at[route][pool];
+    unsigned at = atomic_load_explicit(&block->pair_at[route][pool], memory_order_relaxed); /* once */
     struct sp_traffic_pair *pair = at > 0 && at < SP_PAIRS_MAX ? &block->pair[at] : take_pair(block, route, pool);
     sp_word_add(&pair->by_code[sp_code_slot(status)], 1);
     sp_word_add(&block->counter[SP_COUNTER_REQUESTS], 1);

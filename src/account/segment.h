@@ -95,8 +95,8 @@ struct sp_worker_block {
     /* Pairs are dense, so that readers touch only pages that were written. When all are taken, pair 0 ("none") gets the rest. */
     _Atomic uint32_t n_pairs;
     struct sp_traffic_pair pair[SP_PAIRS_MAX];
-    uint16_t pair_at[SP_ROUTES_MAX + 1][SP_POOLS_MAX + 1]; /* index into pair; 0: not yet. The writer's own */
-    struct sp_model_usage model[1 + SP_MODELS_MAX];        /* by slot, after the one of no model: low slots are taken first */
+    _Atomic uint16_t pair_at[SP_ROUTES_MAX + 1][SP_POOLS_MAX + 1]; /* index into pair; 0: not yet. For the writer alone */
+    struct sp_model_usage model[1 + SP_MODELS_MAX];                /* by slot, after the one of no model: low slots are taken first */
     struct sp_usage_names keys, tenants;
     _Atomic uint64_t n_refusals; /* since the start */
     struct sp_refusal_slot refusal[SP_REFUSALS_MAX];

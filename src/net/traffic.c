@@ -22,7 +22,8 @@ static void add(_Atomic uint32_t *count, int delta) {
 }
 
 static unsigned slots_used(const struct sp_traffic *traffic) {
-    return sp_min(atomic_load_explicit(&traffic->segment->slots_used, memory_order_acquire), (uint32_t)SP_WORKERS_MAX);
+    uint32_t n = atomic_load_explicit(&traffic->segment->slots_used, memory_order_acquire); /* once: sp_min() would look twice */
+    return sp_min(n, (uint32_t)SP_WORKERS_MAX);
 }
 
 static const struct sp_traffic_part *part_in_use(const struct sp_traffic *traffic, unsigned slot) {
