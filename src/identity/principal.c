@@ -81,10 +81,20 @@ bool sp_principal_has_scope(const struct sp_principal *principal, struct sp_span
     return false;
 }
 
+/* The next name as it is: blanks at its ends are a part of it (RFC 7519 §2, StringOrURI), so that sp_span_split() will not do. */
+static bool next_name(struct sp_span *rest, struct sp_span *ret) {
+    if (rest->len == 0)
+        return false;
+    const char *end = memchr(rest->at, '\n', rest->len);
+    *ret = sp_span(rest->at, end ? (size_t)(end - rest->at) : rest->len);
+    *rest = sp_span_from(*rest, sp_min(ret->len + 1, rest->len));
+    return true;
+}
+
 uint64_t sp_roles_mask(const struct sp_config *config, struct sp_span role_names) {
     uint64_t mask = 0;
     struct sp_span rest = role_names, name;
-    while (sp_span_split(&rest, '\n', &name))
+    while (next_name(&rest, &name))
         for (size_t i = 0; i < config->n_roles && i < SP_ROLES_MAX; i++)
             if (name.len && sp_span_eq(name, sp_span_text(config->roles[i].name)))
                 mask |= UINT64_C(1) << i;

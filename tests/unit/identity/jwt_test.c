@@ -88,6 +88,29 @@ static void the_claims_become_the_principal(void **state) {
     sp_principal_unref(principal);
 }
 
+static void a_role_is_compared_as_it_is_with_its_blanks(void **state) {
+    static const struct {
+        const char *claim;
+        uint64_t roles;
+    } cases[] = {
+        {",\"roles\":\"chat\"", 1},
+        {",\"roles\":\"chat \"", 0},
+        {",\"roles\":\" chat\"", 0},
+        {",\"roles\":[\"chat \"]", 0},
+        {",\"roles\":[\" chat\"]", 0},
+        {",\"roles\":[\"x\",\"chat \"]", 0},
+        {",\"roles\":[\"chat\",\" batch\"]", 1},
+        {",\"roles\":[\" \",\"batch\"]", 2},
+        {",\"roles\":[\"batch\",\"chat\"]", 3},
+        {",\"roles\":[]", 0},
+    };
+    for (size_t i = 0; i < SP_COUNT(cases); i++) {
+        struct sp_principal *principal = accepted(es256_with(cases[i].claim));
+        assert_int_equal(principal->roles, cases[i].roles);
+        sp_principal_unref(principal);
+    }
+}
+
 static void a_single_role_and_a_list_of_scopes_are_understood(void **state) {
     struct sp_principal *principal = accepted(es256_with(",\"roles\":\"chat\",\"scope\":[\"a\",\"b\"]"));
     assert_int_equal(principal->roles, 1u << 0);
@@ -252,6 +275,7 @@ int main(void) {
         T(keys_named_in_the_header_are_not_followed),
         T(one_of_several_audiences_is_enough),
         T(the_claims_become_the_principal),
+        T(a_role_is_compared_as_it_is_with_its_blanks),
         T(a_single_role_and_a_list_of_scopes_are_understood),
         T(dotted_paths_reach_into_objects_unless_a_member_bears_the_whole_name),
         T(a_principal_outlives_its_identity),
