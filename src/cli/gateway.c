@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "gateway.h"
+#include "status.h"
 
 #define CONFIG_MAX ((size_t)4 * 1024 * 1024)
 #define TIMEOUT_S  90L /* control gives the supervisor 60 */
@@ -132,14 +133,21 @@ long sp_gateway_ask(const struct sp_gateway *gateway, const char *method, const 
 
 /* ---- Telling ---- */
 
+/* Workers and clients chose some of it. */
+static void print_line(FILE *stream, const char *text) {
+    json_t *printable = sp_printable(text);
+    fprintf(stream, "%s\n", printable ? json_string_value(printable) : "?");
+    json_decref(printable);
+}
+
 static void print_outcome(json_t *answer, bool ok) {
     json_t *line;
     size_t i;
     const char *message = json_string_value(json_object_get(answer, "message"));
     json_t *errors = json_object_get(answer, "errors");
-    json_array_foreach(errors, i, line) fprintf(stderr, "%s\n", json_string_value(line) ? json_string_value(line) : "?");
+    json_array_foreach(errors, i, line) print_line(stderr, json_string_value(line));
     if (json_array_size(errors) == 0 && message)
-        fprintf(ok ? stdout : stderr, "%s\n", message);
+        print_line(ok ? stdout : stderr, message);
 }
 
 int sp_gateway_show(const struct sp_gateway *gateway, long status, struct sp_span bytes, bool raw, sp_print_answer *print) {

@@ -171,7 +171,7 @@ static void catch_up(struct sp_process *process, const struct sp_msg_verdict *ve
     }
     if (supervisor->phase == SP_PHASE_STARTING) {
         char why[SP_SENTENCE_MAX + 1];
-        snprintf(why, sizeof why, SP_SPAN_FMT, SP_SPAN_ARG(sentence));
+        sp_vote_sentence(sentence, why);
         return sp_supervisor_give_up(supervisor, why);
     }
     /* The others accepted it, so it is this process: a new one may fare better. */

@@ -24,6 +24,8 @@ void sp_vote_open(struct sp_vote *vote, uint64_t generation);
 void sp_vote_close(struct sp_vote *vote);
 /* Participant 0 is control, the others are workers. Asking again forgets an earlier answer: the process was replaced. */
 void sp_vote_ask(struct sp_vote *vote, size_t participant);
+/* What a process says is shown to operators: cut to what a sentence may be, with a ? for what a terminal would obey, newlines apart. */
+void sp_vote_sentence(struct sp_span said, char ret[SP_SENTENCE_MAX + 1]);
 /* -EBADMSG: it was not asked about that generation, or has answered already. */
 int sp_vote_cast(struct sp_vote *vote, size_t participant, uint64_t generation, bool accepted, struct sp_span sentence) SP_MUST_USE;
 /* It died: whatever it said counts no more. Harmless for one that was not asked. */

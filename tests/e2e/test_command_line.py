@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 
 import pytest
 from harness import command, make_certificate, program, wait_until
@@ -263,6 +264,27 @@ def test_ctl_drain_ends_the_gateway(start):
 def test_ctl_without_a_gateway_says_what_to_do(tmp_path):
     shown = command("ctl", "status", "--socket", tmp_path / "none.sock")
     assert shown.returncode == 1 and str(tmp_path / "none.sock") in shown.stderr and len(shown.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("errors", [["worker 1: \x1b[2J\x1b]0;owned\x07 and \u009b2J", "Gr\u00fc\u00dfe\x7f"], []], ids=["errors", "a message"])
+def test_ctl_shows_nothing_that_a_terminal_would_obey(tmp_path, errors):
+    body = json.dumps({"ok": False, "message": "refused \x1b[2J\u009bK", "errors": errors}).encode()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "admin.sock"))
+        listener.listen()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 422 No\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        shown = command("ctl", "reload", "--socket", tmp_path / "admin.sock")
+        server.join(10)
+    assert shown.returncode == 1
+    assert shown.stderr == ("worker 1: ?[2J?]0;owned? and ?2J\nGr\u00fc\u00dfe?\n" if errors else "refused ?[2J?K\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody else")

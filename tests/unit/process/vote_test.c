@@ -58,6 +58,28 @@ static void a_sentence_longer_than_allowed_is_cut(void **state) {
     assert_int_equal(strlen(vote.sentence), SP_SENTENCE_MAX);
 }
 
+/* What the process said, and what is told of it. */
+static void what_a_terminal_would_obey_is_not_told(void **state) {
+    static const struct {
+        const char *said, *told;
+    } cases[] = {
+        {"\033[2J\033]0;owned\007gone", "?[2J?]0;owned?gone"},
+        {"\302\2332J", "?2J"},                      /* U+009B, CSI in one */
+        {"\302\200\302\237\302\240", "??\302\240"}, /* U+00A0 is a blank */
+        {"a.yaml:1:2: no\nb.yaml:3:4: neither\r\tx\177", "a.yaml:1:2: no\nb.yaml:3:4: neither??x?"},
+        {"Gr\303\274\303\237e, \342\202\254", "Gr\303\274\303\237e, \342\202\254"},
+        {"cut off \302", "cut off \302"},
+    };
+    for (size_t i = 0; i < SP_COUNT(cases); i++) {
+        set_up(state);
+        refuses(WORKER_0, cases[i].said);
+        assert_string_equal(vote.sentence, cases[i].told);
+    }
+    set_up(state);
+    assert_int_equal(sp_vote_cast(&vote, WORKER_0, 5, false, sp_span("a\0b", 3)), 0);
+    assert_string_equal(vote.sentence, "a?b");
+}
+
 static void one_that_dies_does_not_hold_up_the_others(void **state) {
     accepts(CONTROL);
     accepts(WORKER_0);
@@ -115,6 +137,7 @@ int main(void) {
         cmocka_unit_test_setup(one_refusal_is_enough_but_only_when_all_have_spoken, set_up),
         cmocka_unit_test_setup(the_first_sentence_is_kept, set_up),
         cmocka_unit_test_setup(a_sentence_longer_than_allowed_is_cut, set_up),
+        cmocka_unit_test_setup(what_a_terminal_would_obey_is_not_told, set_up),
         cmocka_unit_test_setup(one_that_dies_does_not_hold_up_the_others, set_up),
         cmocka_unit_test_setup(a_refusal_by_one_that_then_dies_counts_no_more, set_up),
         cmocka_unit_test_setup(a_configuration_that_kills_every_worker_is_not_used, set_up),
