@@ -42,10 +42,11 @@ bool sp_resolver_addresses(const struct sp_resolver *resolver, unsigned server_s
 /* ---- Issuers: their key sets, fetched and kept fresh ---- */
 /* From `jwks`, or from where discovery says (OpenID Connect Discovery, then RFC 8414), over verified TLS (sp_check_fetched_url() says where
  * plain HTTP may be), without redirects; at most 64 KiB and 256 KiB, 5 s each. Refreshed as Cache-Control says, between 5 minutes and 24 hours,
- * else hourly; after a failure from 1 s, doubling to 60 s. What was fetched last stays for 24 hours. */
+ * else hourly; after a failure from 1 s, doubling to 60 s. What was fetched last stays for 24 hours; so does what others may have from before we
+ * began, since nobody here knows when that was fetched. */
 struct sp_issuers;
 struct sp_issuer_events {
-    /* The key set of the issuer with this fingerprint has changed: a sealed file that stays ours; -1: it is given up. */
+    /* The key set of the issuer with this fingerprint has changed: a sealed file that stays ours; -1: it is given up, once. */
     void (*keys)(void *owner, uint64_t issuer, int sealed_fd);
     /* To sp_issuers_want(): whether it was fetched; asking again has no use for wait_ms. After `keys`, if they changed. Never from inside. */
     void (*answered)(void *owner, uint64_t ticket, bool answered, uint32_t wait_ms);
@@ -56,6 +57,7 @@ void sp_issuers_free(struct sp_issuers *issuers); /* takes NULL */
  * one that is no longer there is told now. -ENOMEM: good for nothing but sp_issuers_free(). */
 int sp_issuers_configure(struct sp_issuers *issuers, struct sp_config *config) SP_MUST_USE;
 int sp_issuers_key_fd(const struct sp_issuers *issuers, uint64_t issuer); /* the last good set, sealed; -1: none */
+bool sp_issuers_given_up(const struct sp_issuers *issuers, uint64_t issuer); /* there is none, and nobody is to go on with an older one */
 /* Somebody met a key that is not in it: fetches, unless that is under way already. 0: `answered` will be told with *ret_ticket (one per
  * issuer). -EAGAIN: asked less than 10 s ago; *ret_wait_ms says how long asking again has no use. -ENOENT. */
 int sp_issuers_want(struct sp_issuers *issuers, uint64_t issuer, uint64_t *ret_ticket, uint32_t *ret_wait_ms) SP_MUST_USE;

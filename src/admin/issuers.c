@@ -33,7 +33,9 @@ struct source {
     int fd;                /* the last good set, sealed; -1: none */
     char *set;
     size_t set_len;
-    uint64_t good_ms;        /* when it was fetched */
+    uint64_t good_ms;        /* when it was fetched; 0: never */
+    uint64_t began_ms;       /* when we began to ask: workers may have what our predecessor fetched until then */
+    bool given_up;           /* there is no set, and workers are to have none */
     bool wanted, was_wanted; /* somebody waits for the fetch under way; and somebody did before, at wanted_ms */
     bool joined;             /* whoever waits came when it had begun already: it may bring what was published before */
     uint64_t wanted_ms;
@@ -86,6 +88,13 @@ static void drop_set(struct source *source) {
     source->set_len = 0;
 }
 
+static void give_up(struct source *source) {
+    sp_error("issuer %s: its keys could not be fetched for a day: they are given up, and its tokens refused", source->config->issuer.text);
+    drop_set(source);
+    source->given_up = true;
+    source->issuers->events->keys(source->issuers->owner, source->config->fingerprint, -1);
+}
+
 /* What it had goes on serving, for a day. */
 static void failed(struct source *source, const char *why) {
     struct sp_issuers *issuers = source->issuers;
@@ -98,12 +107,8 @@ static void failed(struct source *source, const char *why) {
         sp_warn("issuer %s: cannot fetch its keys: %s; %s", source->config->issuer.text, why,
                 source->fd >= 0 ? "those it had stay in use" : "its tokens are refused");
     snprintf(source->problem, sizeof source->problem, "%s", why);
-    if (source->fd >= 0 && now_ms() - source->good_ms >= KEPT_MAX_MS) {
-        sp_error("issuer %s: its keys could not be fetched for a day: they are given up, and its tokens refused",
-                 source->config->issuer.text);
-        drop_set(source);
-        issuers->events->keys(issuers->owner, source->config->fingerprint, -1);
-    }
+    if (!source->given_up && now_ms() - sp_max(source->good_ms, source->began_ms) >= KEPT_MAX_MS)
+        give_up(source);
     answer(source, false);
 }
 
@@ -122,6 +127,7 @@ static int adopt(struct source *source, struct sp_span set) {
     source->fd = fd;
     source->set = copy;
     source->set_len = set.len;
+    source->given_up = false;
     source->issuers->events->keys(source->issuers->owner, source->config->fingerprint, fd);
     return 1;
 }
@@ -247,6 +253,11 @@ int sp_issuers_key_fd(const struct sp_issuers *issuers, uint64_t issuer) {
     return source ? source->fd : -1;
 }
 
+bool sp_issuers_given_up(const struct sp_issuers *issuers, uint64_t issuer) {
+    const struct source *source = source_of(issuers, issuer);
+    return source && source->given_up;
+}
+
 int sp_issuers_want(struct sp_issuers *issuers, uint64_t issuer, uint64_t *ret_ticket, uint32_t *ret_wait_ms) {
     struct source *source = source_of(issuers, issuer);
     uint64_t now = now_ms();
@@ -295,7 +306,8 @@ static struct source *carry_over(struct sp_issuers *issuers, const struct sp_iss
 static struct source *source_new(struct sp_issuers *issuers) {
     struct source *source = calloc(1, sizeof *source);
     if (source)
-        *source = (struct source){.issuers = issuers, .ticket = ++issuers->last_ticket, .fd = -1, .timer.fire = on_timer};
+        *source =
+            (struct source){.issuers = issuers, .ticket = ++issuers->last_ticket, .fd = -1, .began_ms = now_ms(), .timer.fire = on_timer};
     return source;
 }
 

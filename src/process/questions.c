@@ -81,15 +81,20 @@ static struct asker *enter(struct sp_questions *questions, struct sp_channel *ch
     return asker;
 }
 
+/* Nothing while nothing is known: what our predecessor told is better than none, for as long as the issuer's keys are not given up. */
+static int tell_key_set(const struct sp_questions *questions, struct sp_channel *channel, uint64_t issuer) {
+    struct sp_msg_key_set message = {.issuer = issuer};
+    int fd = sp_issuers_key_fd(questions->issuers, issuer);
+    if (fd < 0 && !sp_issuers_given_up(questions->issuers, issuer))
+        return 0;
+    return sp_channel_send(channel, SP_MSG_KEY_SET, &message, sizeof message, SP_SPAN(""), &fd, fd >= 0);
+}
+
 /* First what is known here, since a worker that is new may not have it yet. */
 static void on_key_wanted(struct sp_questions *questions, struct sp_channel *channel, struct sp_span payload) {
     struct sp_msg_key_wanted message;
     memcpy(&message, payload.at, sizeof message);
-    int fd = sp_issuers_key_fd(questions->issuers, message.issuer);
-    if (fd >= 0) {
-        struct sp_msg_key_set set = {.issuer = message.issuer};
-        (void)!sp_channel_send(channel, SP_MSG_KEY_SET, &set, sizeof set, SP_SPAN(""), &fd, 1);
-    }
+    (void)!tell_key_set(questions, channel, message.issuer);
     struct asker *asker = enter(questions, channel, message.id, SP_MSG_KEY_ANSWER);
     uint32_t wait_ms = 0;
     int r = asker ? sp_issuers_want(questions->issuers, message.issuer, &asker->ticket, &wait_ms) : -ENOMEM;
@@ -137,9 +142,7 @@ void sp_questions_forget(struct sp_questions *questions, const struct sp_channel
 
 int sp_questions_tell_keys(const struct sp_questions *questions, struct sp_channel *channel, const struct sp_config *config) {
     for (size_t i = 0; i < config->n_issuers; i++) {
-        struct sp_msg_key_set message = {.issuer = config->issuers[i].fingerprint};
-        int fd = sp_issuers_key_fd(questions->issuers, message.issuer);
-        int r = fd < 0 ? 0 : sp_channel_send(channel, SP_MSG_KEY_SET, &message, sizeof message, SP_SPAN(""), &fd, 1);
+        int r = tell_key_set(questions, channel, config->issuers[i].fingerprint);
         if (r < 0)
             return r;
     }

@@ -21,6 +21,14 @@
 #define EMPTY  "{\"keys\":[]}"
 #define BROKEN HEAD("") "<html>nothing here</html>"
 
+#define HOUR_S UINT64_C(3600)
+#define DAY_S  (24 * HOUR_S)
+
+static uint64_t clock_steps_s;
+uint64_t __real_sp_clock_ns(void);
+uint64_t __wrap_sp_clock_ns(void);
+uint64_t __wrap_sp_clock_ns(void) { return __real_sp_clock_ns() + clock_steps_s * 1000000000; }
+
 struct fixture {
     struct sp_loop *loop;
     struct sp_issuers *issuers;
@@ -177,6 +185,53 @@ static void what_cannot_be_used_leaves_the_last_good_set_in_use(void **state) {
     }
 }
 
+/* One more fetch, later, until it has ended. */
+static void fetch_after(struct fixture *fixture, uint64_t seconds) {
+    unsigned before = fixture->answers;
+    clock_steps_s += seconds;
+    assert_int_equal(sp_issuers_configure(fixture->issuers, &fixture->config), 0);
+    assert_int_equal(sp_issuers_want(fixture->issuers, 7, &fixture->ticket, &fixture->wait_ms), 0);
+    turn_until(fixture->loop, fixture->answers > before);
+}
+
+static void keys_that_cannot_be_fetched_for_a_day_are_given_up_once(void **state) {
+    struct fixture *fixture = *state;
+    begin(fixture);
+    fixture->server.answer = BROKEN;
+    fetch_after(fixture, 20);
+    fetch_after(fixture, DAY_S - 60);
+    assert_int_equal(fixture->told, 1);
+    assert_false(sp_issuers_given_up(fixture->issuers, 7));
+    fetch_after(fixture, 60);
+    fetch_after(fixture, DAY_S);
+    assert_int_equal(fixture->told, 2);
+    assert_int_equal(fixture->fd, -1);
+    assert_true(sp_issuers_given_up(fixture->issuers, 7));
+    assert_int_equal(sp_issuers_key_fd(fixture->issuers, 7), -1);
+}
+
+static void what_a_predecessor_told_is_given_up_a_day_after_we_began(void **state) {
+    struct fixture *fixture = *state;
+    fixture->server.answer = BROKEN;
+    fetch_after(fixture, 0);
+    fetch_after(fixture, HOUR_S);
+    fetch_after(fixture, DAY_S - HOUR_S - 60); /* reloads are no new beginning */
+    assert_int_equal(fixture->told, 0);
+    assert_false(sp_issuers_given_up(fixture->issuers, 7));
+    fetch_after(fixture, 60);
+    assert_int_equal(fixture->told, 1);
+    assert_int_equal(fixture->fd, -1);
+    assert_true(sp_issuers_given_up(fixture->issuers, 7));
+    assert_false(sp_issuers_given_up(fixture->issuers, 8));
+    fetch_after(fixture, DAY_S);
+    assert_int_equal(fixture->told, 1);
+    fixture->server.answer = HEAD("") SET;
+    fetch_after(fixture, 60);
+    assert_int_equal(fixture->told, 2);
+    assert_true(fixture->fd >= 0);
+    assert_false(sp_issuers_given_up(fixture->issuers, 7));
+}
+
 static void an_empty_set_is_a_set_that_withdraws_every_key(void **state) {
     struct fixture *fixture = *state;
     begin(fixture);
@@ -321,6 +376,8 @@ int main(void) {
         T(metadata_that_is_wrong_is_not_looked_for_elsewhere),
         T(the_same_set_again_is_no_news),
         T(what_cannot_be_used_leaves_the_last_good_set_in_use),
+        T(keys_that_cannot_be_fetched_for_a_day_are_given_up_once),
+        T(what_a_predecessor_told_is_given_up_a_day_after_we_began),
         T(an_empty_set_is_a_set_that_withdraws_every_key),
         T(who_wants_keys_together_is_answered_by_one_fetch),
         T(a_fetch_that_began_before_the_question_is_not_its_answer_unless_it_brings_news),
