@@ -46,9 +46,19 @@ static int add(struct sp_supervisor *supervisor, const struct sp_revocation *rev
     return r < 0 ? r : sp_revocations_add(supervisor->revocations, revocation);
 }
 
+/* Which of them the configuration has. */
+static void find_known(const struct sp_config *config, const struct batch *heard, bool ret_known[SP_REVOKED_MAX]) {
+    for (size_t i = 0; i < config->n_api_keys; i++)
+        for (size_t j = 0; j < heard->head.count; j++)
+            ret_known[j] |= memcmp(heard->key[j].id, config->api_keys[i].id, SP_KEY_ID_LEN) == 0;
+}
+
+/* Ids of no key are passed over: a worker that was taken over can invent no end of them. Of one that a later configuration brings, every
+ * worker learns from Redis by itself, and none tells us of it before. */
 void sp_revoked_learn(struct sp_process *from, struct sp_span payload) {
     struct sp_supervisor *supervisor = from->supervisor;
     struct batch heard, news = {0};
+    bool known[SP_REVOKED_MAX] = {0};
     memcpy(&heard.head, payload.at, sizeof heard.head);
     struct sp_span rest = sp_span_from(payload, sizeof heard.head);
     if (heard.head.count > SP_REVOKED_MAX || rest.len != heard.head.count * sizeof heard.key[0])
@@ -56,12 +66,13 @@ void sp_revoked_learn(struct sp_process *from, struct sp_span payload) {
     if (!supervisor->current->config->redis)
         return; /* there is nowhere it could have learned that from */
     memcpy(heard.key, rest.at, rest.len);
+    find_known(supervisor->current->config, &heard, known);
     for (size_t i = 0; i < heard.head.count; i++) {
         struct sp_revocation revocation = {.now = heard.key[i].now != 0};
         memcpy(revocation.id, heard.key[i].id, sizeof revocation.id);
         if (!sp_key_id_valid(sp_span(revocation.id, sizeof revocation.id)))
             return sp_process_kill(from, SIGKILL, "it broke the message contract: revoked keys");
-        if (add(supervisor, &revocation) != 1)
+        if (!known[i] || add(supervisor, &revocation) != 1)
             continue;
         sp_info("API key %.8s was revoked on another gateway%s", revocation.id, revocation.now ? ", at once" : "");
         put(&news, &revocation);
