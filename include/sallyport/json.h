@@ -33,7 +33,7 @@ struct sp_ask {
     bool include_usage;                     /* stream_options.include_usage is true */
     /* Only plain digits count as a number in these: 1.0 and 1e2 are refused. */
     uint64_t n;          /* answers wanted: the larger of n and best_of, each at least 1; 1 when neither is there */
-    uint64_t max_tokens; /* the largest of max_tokens, max_completion_tokens, max_output_tokens; 0: none of them is there, or 0 */
+    uint64_t max_tokens; /* the largest of max_tokens, max_completion_tokens, max_output_tokens and n_predict; 0: none, or all 0 */
     uint32_t messages;   /* elements of messages and of input where they are lists, without numbers (inputs may be lists of token ids) */
     uint32_t prompts;    /* elements of prompt where it is a list, without numbers: each is answered for itself */
     uint32_t images;     /* objects within messages, input, prompt, system or instructions whose type is image_url, image or input_image */
@@ -51,7 +51,8 @@ uint64_t sp_ask_prompt_estimate(const struct sp_ask *ask);
 
 struct sp_json_scan; /* one request's; see sp_json_scan_size */
 /* A scan lives in memory of the caller's, of this size and aligned like max_align_t; nothing of it need be freed. 45 KiB: 40 of them are
- * the hashes of 4,096 names and what finds one among them, of which a usual body touches little. It need not be zeroed and can be used again. */
+ * the hashes of 4,096 names and what finds one among them, of which a usual body touches little. It need not be zeroed and can be used
+ * again. */
 size_t sp_json_scan_size(void);
 /* hash_key: for telling duplicates, random and secret, so that nobody can choose names that collide. Copied. */
 void sp_json_begin(struct sp_json_scan *scan, const struct sp_hash_key *hash_key);

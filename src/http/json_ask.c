@@ -27,6 +27,7 @@ static const struct known {
     [SP_JSON_MAX_TOKENS] = TOKENS("max_tokens"),
     [SP_JSON_MAX_COMPLETION_TOKENS] = TOKENS("max_completion_tokens"),
     [SP_JSON_MAX_OUTPUT_TOKENS] = TOKENS("max_output_tokens"),
+    [SP_JSON_N_PREDICT] = TOKENS("n_predict"), /* llama.cpp's, which there stands above max_tokens */
     [SP_JSON_MESSAGES] = TEXT("messages"),
     [SP_JSON_INPUT] = TEXT("input"),
     [SP_JSON_PROMPT] = TEXT("prompt"),
@@ -39,11 +40,28 @@ static const struct known {
 #undef TEXT
 };
 
+/* Sets of those whose names have so many bytes: most names have none to be compared with. */
+#define OF(role) UINT32_C(1) << SP_JSON_##role
+static const uint32_t known_by_len[] = {
+    [1] = OF(N),
+    [5] = OF(MODEL) | OF(INPUT) | OF(TOOLS),
+    [6] = OF(STREAM) | OF(PROMPT) | OF(SYSTEM),
+    [7] = OF(BEST_OF),
+    [8] = OF(MESSAGES),
+    [9] = OF(N_PREDICT),
+    [10] = OF(MAX_TOKENS),
+    [12] = OF(INSTRUCTIONS),
+    [14] = OF(STREAM_OPTIONS),
+    [17] = OF(MAX_OUTPUT_TOKENS),
+    [21] = OF(MAX_COMPLETION_TOKENS),
+};
+#undef OF
+
 enum sp_json_role sp_json_known(struct sp_span name) {
-    unsigned role = 0;
-    while (role < SP_JSON_KNOWN_COUNT && !sp_span_eq(name, known[role].name))
-        role++;
-    return role < SP_JSON_KNOWN_COUNT ? role : SP_JSON_ANYTHING;
+    uint32_t left = name.len < SP_COUNT(known_by_len) ? known_by_len[name.len] : 0;
+    while (left && memcmp(name.at, known[__builtin_ctz(left)].name.at, name.len) != 0)
+        left &= left - 1;
+    return left ? (enum sp_json_role)__builtin_ctz(left) : SP_JSON_ANYTHING;
 }
 
 /* In lower case, as Go, Java and .NET compare without regard for it: besides ASCII these four are equal to letters of it. 0: not at most
@@ -160,7 +178,7 @@ const char *sp_ask_count(struct sp_ask *ask, enum sp_json_role role, struct sp_s
     return NULL;
 }
 
-bool sp_ask_is_count(enum sp_json_role role) { return role >= SP_JSON_N && role <= SP_JSON_MAX_OUTPUT_TOKENS; }
+bool sp_ask_is_count(enum sp_json_role role) { return role >= SP_JSON_N && role <= SP_JSON_N_PREDICT; }
 
 static void part_has_type(struct sp_json_scan *scan, struct sp_span type) {
     static const struct sp_span images[] = {SP_SPAN("image_url"), SP_SPAN("image"), SP_SPAN("input_image")};

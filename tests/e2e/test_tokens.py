@@ -340,6 +340,19 @@ def test_more_than_the_cap_is_400_with_both_numbers(place, key):
     assert backend.requests == []
 
 
+def test_what_llama_cpp_reads_instead_of_max_tokens_is_held_to_the_cap_too(start, key):
+    def change(config):
+        configure(config)
+        config["routes"][0]["max_tokens"] = {"default": 128, "cap": 256}
+    backend = start.backend()
+    with start.gateway(backend, change=change).client() as client:
+        response = post(client, "/v1/chat/completions", chat(max_tokens=16, n_predict=1000), key)
+        assert (response.status, response.json()["error"]["code"]) == (400, "max_tokens_too_large")
+        assert post(client, "/v1/chat/completions", chat(n_predict=-1), key).json()["error"]["code"] == "invalid_json"
+        assert backend.requests == []
+        assert post(client, "/v1/chat/completions", chat(max_tokens=16, n_predict=256), key).status == 200
+
+
 def test_n_answers_reserve_n_times(place, key):
     gateway, backend = place
     with gateway.client() as client:

@@ -127,7 +127,7 @@ static uint32_t count_elements(const json_t *list) {
 }
 
 static const char *const answer_counts[] = {"n", "best_of"};
-static const char *const token_counts[] = {"max_tokens", "max_completion_tokens", "max_output_tokens"};
+static const char *const token_counts[] = {"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"};
 
 static double largest(const json_t *root, const char *const *names, size_t count, double least) {
     for (size_t i = 0; i < count; i++) {
@@ -165,8 +165,21 @@ static bool has_long_number(struct sp_span bytes) {
 }
 
 /* Members of the outermost object that are known in lower case alone: of ASCII, and of the four others that are equal to letters of it. */
-static const char *const known[] = {"model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens",
-                                    "max_output_tokens", "messages", "input", "prompt", "system", "instructions", "tools"};
+static const char *const known[] = {"model",
+                                    "stream",
+                                    "stream_options",
+                                    "n",
+                                    "best_of",
+                                    "max_tokens",
+                                    "max_completion_tokens",
+                                    "max_output_tokens",
+                                    "n_predict",
+                                    "messages",
+                                    "input",
+                                    "prompt",
+                                    "system",
+                                    "instructions",
+                                    "tools"};
 
 static bool has_odd_name(json_t *root) {
     static const char *const others[] = {"\u017fs", "\u212ak", "\u0130i", "\u0131i"};

@@ -72,6 +72,7 @@ static void a_name_that_is_known_but_for_its_case_is_refused(void **state) {
     assert_refused_at("{\"m\\u004fdel\":\"m\"}", 1, "case");
     assert_refused_at("{\"N\":3}", 1, "case");
     assert_refused_at("{\"Max_Completion_Tokens\":3}", 1, "case");
+    assert_refused_at("{\"N_Predict\":3}", 1, "case");
     assert_refused_at("{\"max_to\u212aens\":3}", 1, "case");
     assert_refused_at("{\"max_to\\u212aens\":3}", 1, "case");
     assert_refused_at("{\"\u017fystem\":\"x\"}", 1, "case");
@@ -92,6 +93,7 @@ static void the_largest_count_is_taken(void **state) {
     assert_int_equal(asked("{\"n\":2,\"best_of\":5}").n, 5);
     assert_int_equal(asked("{\"best_of\":2,\"n\":5}").n, 5);
     assert_int_equal(asked("{\"max_output_tokens\":3,\"max_tokens\":1,\"max_completion_tokens\":2}").max_tokens, 3);
+    assert_int_equal(asked("{\"n_predict\":3,\"max_tokens\":1}").max_tokens, 3);
     assert_int_equal(asked("{\"max_tokens\":1000000000}").max_tokens, 1000000000);
     assert_int_equal(asked("{\"max_tokens\":0}").max_tokens, 0);
 }
@@ -103,7 +105,7 @@ static void another_kind_is_refused_by_its_members_name(void **state) {
     assert_refused_at("{\"stream\":1}", 10, "\"stream\"");
     assert_refused_at("{\"stream_options\":true}", 18, "\"stream_options\"");
     assert_refused_at("{\"stream_options\":{\"include_usage\":\"true\"}}", 35, "\"stream_options.include_usage\"");
-    static const char *const counts[] = {"n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens"};
+    static const char *const counts[] = {"n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"};
     static const char *const wrong[] = {"\"1\"", "true", "[1]", "{}", "1.0", "1e2", "-1", "-0", "1000000001", "99999999999999999999999999"};
     for (size_t i = 0; i < SP_COUNT(counts); i++)
         for (size_t j = 0; j < SP_COUNT(wrong); j++) {

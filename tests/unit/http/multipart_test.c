@@ -286,6 +286,7 @@ static void counts_and_booleans_are_read_strictly(void **state) {
     assert_refused(PART("n", " 1") END, "\"n\"");
     assert_refused(PART("max_tokens", "-1") END, "\"max_tokens\"");
     assert_refused(PART("max_tokens", "1000000001") END, "\"max_tokens\"");
+    assert_refused(PART("n_predict", "-1") END, "\"n_predict\"");
 }
 
 static void once_refused_it_stays_refused(void **state) {
