@@ -33,7 +33,14 @@ static const struct known {
     [SP_JSON_PROMPT] = TEXT("prompt"),
     [SP_JSON_SYSTEM] = TEXT("system"),
     [SP_JSON_INSTRUCTIONS] = TEXT("instructions"),
+    [SP_JSON_QUERY] = TEXT("query"),
+    [SP_JSON_DOCUMENTS] = TEXT("documents"),
+    [SP_JSON_TEXT_1] = TEXT("text_1"),
+    [SP_JSON_TEXT_2] = TEXT("text_2"),
+    [SP_JSON_SUFFIX] = TEXT("suffix"),
     [SP_JSON_TOOLS] = TEXT("tools"),
+    [SP_JSON_FUNCTIONS] = TEXT("functions"),
+    [SP_JSON_RESPONSE_FORMAT] = TEXT("response_format"),
 #undef COUNT_OF
 #undef TOKENS
 #undef ANSWERS
@@ -41,17 +48,18 @@ static const struct known {
 };
 
 /* Sets of those whose names have so many bytes: most names have none to be compared with. */
-#define OF(role) UINT32_C(1) << SP_JSON_##role
+#define OF(role) (UINT32_C(1) << SP_JSON_##role)
 static const uint32_t known_by_len[] = {
     [1] = OF(N),
-    [5] = OF(MODEL) | OF(INPUT) | OF(TOOLS),
-    [6] = OF(STREAM) | OF(PROMPT) | OF(SYSTEM),
+    [5] = OF(MODEL) | OF(INPUT) | OF(QUERY) | OF(TOOLS),
+    [6] = OF(STREAM) | OF(PROMPT) | OF(SYSTEM) | OF(TEXT_1) | OF(TEXT_2) | OF(SUFFIX),
     [7] = OF(BEST_OF),
     [8] = OF(MESSAGES),
-    [9] = OF(N_PREDICT),
+    [9] = OF(N_PREDICT) | OF(DOCUMENTS) | OF(FUNCTIONS),
     [10] = OF(MAX_TOKENS),
     [12] = OF(INSTRUCTIONS),
     [14] = OF(STREAM_OPTIONS),
+    [15] = OF(RESPONSE_FORMAT),
     [17] = OF(MAX_OUTPUT_TOKENS),
     [21] = OF(MAX_COMPLETION_TOKENS),
 };
@@ -118,10 +126,11 @@ static enum sp_json_role member_of_part(struct sp_span name) {
 
 /* Messages, input and what else becomes the prompt, and all within them. */
 static bool is_prompt(enum sp_json_role role) {
-    return (role >= SP_JSON_MESSAGES && role <= SP_JSON_INSTRUCTIONS) || (role >= SP_JSON_MESSAGE && role <= SP_JSON_PART_PAYLOAD);
+    return (role >= SP_JSON_MESSAGES && role <= SP_JSON_SUFFIX) || (role >= SP_JSON_MESSAGE && role <= SP_JSON_PART_PAYLOAD);
 }
 
-static bool is_tool(enum sp_json_role role) { return role == SP_JSON_TOOLS || role == SP_JSON_TOOL; }
+/* Schemas, and all within them. */
+static bool is_tool(enum sp_json_role role) { return (role >= SP_JSON_TOOLS && role <= SP_JSON_RESPONSE_FORMAT) || role == SP_JSON_TOOL; }
 
 enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_role of, struct sp_span name, uint64_t after) {
     if (of == SP_JSON_OUTERMOST)

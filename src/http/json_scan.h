@@ -64,7 +64,14 @@ enum sp_json_role {
     SP_JSON_PROMPT,
     SP_JSON_SYSTEM,
     SP_JSON_INSTRUCTIONS,
+    SP_JSON_QUERY,
+    SP_JSON_DOCUMENTS,
+    SP_JSON_TEXT_1,
+    SP_JSON_TEXT_2,
+    SP_JSON_SUFFIX,
     SP_JSON_TOOLS,
+    SP_JSON_FUNCTIONS,
+    SP_JSON_RESPONSE_FORMAT,
     SP_JSON_KNOWN_COUNT,
     SP_JSON_OUTERMOST = SP_JSON_KNOWN_COUNT,
     SP_JSON_INCLUDE_USAGE, /* of stream_options */
@@ -74,7 +81,7 @@ enum sp_json_role {
     SP_JSON_PART_TYPE,     /* a member named type there */
     SP_JSON_PART_DATA,     /* one named data */
     SP_JSON_PART_PAYLOAD,  /* one named url, image_url or file_data */
-    SP_JSON_TOOL,          /* anything within tools */
+    SP_JSON_TOOL,          /* anything within tools, functions or response_format */
     SP_JSON_ANYTHING,      /* else: must only be valid */
 };
 

@@ -165,21 +165,30 @@ static bool has_long_number(struct sp_span bytes) {
 }
 
 /* Members of the outermost object that are known in lower case alone: of ASCII, and of the four others that are equal to letters of it. */
-static const char *const known[] = {"model",
-                                    "stream",
-                                    "stream_options",
-                                    "n",
-                                    "best_of",
-                                    "max_tokens",
-                                    "max_completion_tokens",
-                                    "max_output_tokens",
-                                    "n_predict",
-                                    "messages",
-                                    "input",
-                                    "prompt",
-                                    "system",
-                                    "instructions",
-                                    "tools"};
+static const char *const known[] = {
+    "model",
+    "stream",
+    "stream_options",
+    "n",
+    "best_of",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n_predict",
+    "messages",
+    "input",
+    "prompt",
+    "system",
+    "instructions",
+    "query",
+    "documents",
+    "text_1",
+    "text_2",
+    "suffix",
+    "tools",
+    "functions",
+    "response_format",
+};
 
 static bool has_odd_name(json_t *root) {
     static const char *const others[] = {"\u017fs", "\u212ak", "\u0130i", "\u0131i"};
@@ -275,10 +284,14 @@ static void check_agreement(const struct sp_ask *ask, json_t *root, struct sp_sp
     must(json_is_true(json_object_get(root, "stream")) == ask->stream);
     must((double)ask->n == largest(root, answer_counts, SP_COUNT(answer_counts), 1));
     must((double)ask->max_tokens == largest(root, token_counts, SP_COUNT(token_counts), 0));
-    static const char *const prompts[] = {"messages", "input", "prompt", "system", "instructions", "tools"};
+    static const char *const prompts[] = {"messages", "input",     "prompt", "system", "instructions",
+                                          "query",    "documents", "text_1", "text_2", "suffix"};
+    static const char *const schemas[] = {"tools", "functions", "response_format"};
     struct sp_ask counted = {0};
     for (size_t i = 0; i < SP_COUNT(prompts); i++)
-        count_text(json_object_get(root, prompts[i]), i == 5, &counted);
+        count_text(json_object_get(root, prompts[i]), false, &counted);
+    for (size_t i = 0; i < SP_COUNT(schemas); i++)
+        count_text(json_object_get(root, schemas[i]), true, &counted);
     counted.messages = count_elements(json_object_get(root, "messages")) + count_elements(json_object_get(root, "input"));
     must(ask->prompts == count_elements(json_object_get(root, "prompt")));
     must(counted.text_bytes == ask->text_bytes && counted.images == ask->images && counted.messages == ask->messages);

@@ -147,6 +147,35 @@ static void every_member_that_holds_text_counts(void **state) {
     assert_int_equal(asked("{\"messages\":{\"a\":{\"b\":[[{\"c\":\"12345\"}]]}}}").text_bytes, 5);
 }
 
+/* vLLM's and Cohere's: of /v1/rerank and /v1/score nothing else is prompt. */
+static void what_is_ranked_or_scored_counts_and_is_no_message(void **state) {
+    struct sp_ask ask = asked("{\"query\":\"12345\",\"documents\":[\"678\",{\"text\":\"90\"},{\"content\":[{\"type\":\"image_url\","
+                              "\"image_url\":{\"url\":\"data:AAAA\"}}]}]}");
+    assert_int_equal(ask.text_bytes, 5 + 3 + 2 + strlen("image_url"));
+    assert_int_equal(ask.images, 1);
+    assert_int_equal(ask.messages, 0);
+    assert_int_equal(ask.prompts, 0);
+    assert_int_equal(sp_ask_prompt_estimate(&ask), 5 + 1000);
+    ask = asked("{\"text_1\":\"12345\",\"text_2\":[\"67\",\"8\"],\"query\":[\"a\",\"b\"]}");
+    assert_int_equal(ask.text_bytes, 5 + 3 + 2);
+    assert_int_equal(ask.messages, 0);
+    assert_int_equal(asked("{\"text_1\":{\"content\":[{\"type\":\"text\",\"text\":\"12345\"}]},\"text_2\":[1,2]}").text_bytes, 4 + 5 + 8);
+}
+
+static void what_follows_a_completion_counts(void **state) {
+    assert_int_equal(asked("{\"prompt\":\"123\",\"suffix\":\"45678\"}").text_bytes, 8);
+    assert_int_equal(asked("{\"suffix\":null}").text_bytes, 0);
+    assert_refused_at("{\"Suffix\":\"x\"}", 1, "case");
+}
+
+static void functions_and_the_form_of_the_answer_count_as_tools_do(void **state) {
+    assert_int_equal(asked("{\"functions\":[{\"name\":\"f\",\"parameters\":{\"url\":\"12345\"}}]}").text_bytes,
+                     strlen("namefparametersurl12345"));
+    assert_int_equal(asked("{\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"minimum\":1}}}}").text_bytes,
+                     strlen("typejson_schemajson_schemaschemaminimum") + 4);
+    assert_int_equal(asked("{\"functions\":[{\"type\":\"image\"}]}").images, 0);
+}
+
 /* Their schemas are shown to the model, names and all; "url" there is a name like any other. */
 static void tools_count_with_their_names(void **state) {
     static const char body[] = "{\"tools\":[{\"type\":\"function\",\"parameters\":{\"url\":\"12345\",\"data\":{\"maxLength\":9}}}]}";
@@ -190,6 +219,9 @@ int main(void) {
         cmocka_unit_test(images_count_and_what_they_carry_does_not),
         cmocka_unit_test(the_data_of_a_text_document_is_text),
         cmocka_unit_test(every_member_that_holds_text_counts),
+        cmocka_unit_test(what_is_ranked_or_scored_counts_and_is_no_message),
+        cmocka_unit_test(what_follows_a_completion_counts),
+        cmocka_unit_test(functions_and_the_form_of_the_answer_count_as_tools_do),
         cmocka_unit_test(tools_count_with_their_names),
         cmocka_unit_test(lists_of_token_ids_count_four_bytes_each),
         cmocka_unit_test(a_member_can_be_put_in_first),

@@ -16,6 +16,8 @@ static const char *const seeds[] = {
      "\xf0\x9f\x98\x80 \xc3\xbc\xc3\xa4\xc3\xb6 and plain text of some length after it\",\"n\":1}"),
     "{ \"a\" : [ 1.5e300 , -0 , true , false , null , { } , [ ] ] , \"tools\" : [ { \"url\" : \"x\" , \"type\" : \"function\" } ] }",
     "{\"messages\":[{\"source\":{\"type\":\"text\",\"data\":\"all of it\"}},{\"a\":1,\"b\":2,\"c\":{\"a\":1,\"b\":2}}],\"system\":\"x\"}",
+    "{\"model\":\"r\",\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}],\"text_1\":\"c\",\"text_2\":[\"d\"],\"suffix\":\"e\","
+    "\"functions\":[{\"name\":\"f\"}],\"response_format\":{\"type\":\"text\"},\"n_predict\":5}",
 };
 
 /* Pieces that matter to the grammar: blind bytes would seldom make them. */
