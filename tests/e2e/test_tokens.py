@@ -50,11 +50,11 @@ def chat(**more):
 
 
 def left(gateway, key):
-    """What the caller has, nothing being reserved: whole tokens, a little more each minute."""
+    """What the caller has, nothing being reserved: whole tokens, a little more each minute. The probe takes one for a prompt and one for an answer."""
     with gateway.client() as client:
         response = post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key)
         assert response.status == 200, response
-        return int(response.header("x-ratelimit-remaining-tokens")) + 1
+        return int(response.header("x-ratelimit-remaining-tokens")) + 2
 
 
 def settles_to(gateway, key, spent, slack=3):
@@ -194,6 +194,40 @@ def test_embeddings_cost_their_input_alone(place, key):
         response = post(client, "/v1/embeddings", {"model": "m", "input": ["a" * 40]}, key)
     assert int(response.header("x-ratelimit-remaining-tokens")) > BURST - 100
     settles_to(gateway, key, 9)
+
+
+RANKED = {"model": "m", "query": "a" * 40, "documents": ["b" * 400, {"text": "c" * 400}]}
+SCORED = {"model": "m", "text_1": "a" * 40, "text_2": ["b" * 400, "c" * 400]}
+UNNAMED = {"model": "m", "what": "nobody knows"}
+
+
+@pytest.mark.parametrize("path,body", [("/v1/rerank", RANKED), ("/v1/score", SCORED), ("/v1/rerank", UNNAMED), ("/v1/classify", UNNAMED)],
+                         ids=["rerank", "score", "rerank without a known member", "classify without one"])
+def test_what_ranks_and_scores_is_charged_and_refused_when_nothing_is_left(start, key, path, body):
+    def change(config):
+        configure(config)
+        config["limits"]["budget"]["token_burst"] = 1000
+    backend = start.backend()
+    backend.on(path, lambda connection, _: connection.answer(200, {"results": [], "usage": {"total_tokens": 2000}}))
+    with start.gateway(backend, change=change).client() as client:
+        first = post(client, path, body, key)
+        assert first.status == 200
+        taken = 1000 - int(first.header("x-ratelimit-remaining-tokens"))
+        assert taken == 1 if body is UNNAMED else 210 <= taken <= 211
+        response = post(client, path, body, key)
+        assert (response.status, response.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(response.header("retry-after")) > 3000  # a thousand of debt, at a thousand an hour
+        assert len(backend.requests) == 1
+
+
+def test_what_nobody_looks_at_is_charged_though_no_byte_of_it_was_there_when_it_was_reserved_for(place, key):
+    gateway, backend = place
+    backend.on("/unseen/rerank", lambda connection, _: connection.answer(200, {"results": [], "usage": {"total_tokens": 2000}}))
+    with gateway.client() as client:
+        client.send_request("POST", "/unseen/rerank", headers=[("content-type", "text/plain"), ("transfer-encoding", "chunked")], key=key)
+        client.send(b"0\r\n\r\n")
+        assert client.read_response("POST").status == 200
+    settles_to(gateway, key, 2000)
 
 
 def test_an_answer_without_usage_costs_a_stated_estimate_and_the_log_says_so(place, key):
@@ -383,7 +417,7 @@ def test_a_refused_request_takes_nothing_from_other_limits(start, key):
         config["limits"]["count"] = {"by": ["subject"], "requests": "100/h", "request_burst": 100}
         config["routes"][0]["limits"] = ["budget", "count", "narrow"]
     backend = start.backend()
-    backend.on("/v1/chat/completions", lambda connection, _: connection.answer(200, {"usage": usage(300, 300)}))
+    backend.on("/v1/chat/completions", lambda connection, _: connection.answer(200, {"usage": usage(300, 290)}))
     gateway = start.gateway(backend, change=change)
     with gateway.client() as client:
         first = post(client, "/v1/chat/completions", chat(), key)
@@ -444,7 +478,7 @@ def test_of_many_requests_of_which_a_third_leaves_no_tokens_and_no_places_are_le
 
     def rest():
         with gateway.client() as client:
-            return 10**9 - (int(post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key).header("x-ratelimit-remaining-tokens")) + 1)
+            return 10**9 - (int(post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key).header("x-ratelimit-remaining-tokens")) + 2)
     wait_until(lambda: abs(rest() - spent()) <= 5, 10, lambda: f"{spent()} are gone by the log, {rest()} from the bucket")
 
 
