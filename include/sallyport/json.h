@@ -36,12 +36,13 @@ struct sp_ask {
     uint64_t max_tokens; /* the largest of max_tokens, max_completion_tokens, max_output_tokens and n_predict; 0: none, or all 0 */
     uint32_t messages;   /* elements of messages and of input where they are lists, without numbers (inputs may be lists of token ids) */
     uint32_t prompts;    /* elements of prompt where it is a list, without numbers: each is answered for itself */
-    uint32_t images;     /* objects within messages, input, prompt, system, instructions, query, documents, text_1, text_2 or suffix whose
-                            type is image_url, image or input_image */
+    uint32_t images;     /* objects within messages, input, prompt, system, instructions, query, documents, text_1, text_2 or suffix, but
+                            not in what a tool is called with, whose type is image_url, image or input_image */
     uint64_t text_bytes; /* of strings within these and within tools, functions and response_format, decoded: escapes count as the UTF-8
-                            they stand for; of the last three the members' names too, for schemas are shown to the model; and 4 for each
-                            number. Without what images and files carry: strings that are members named url, image_url, file_data or data
-                            (not in the last three), except the data of an object whose type is text, which is text */
+                            they stand for; of the last three, and of members named input or arguments within the others (what a tool is
+                            called with), the members' names too, for the model is shown them; and 4 for each number. Without what images
+                            and files carry: strings that are members named url, image_url, file_data or data (not where names count),
+                            except the data of an object whose type is text, which is text */
     struct sp_json_place insert_at; /* where a member can be put in as the first: after the outermost "{"; len is 1 where the object is
                                        empty, so that no comma may follow, 0 otherwise */
 };

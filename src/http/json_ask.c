@@ -111,16 +111,20 @@ __attribute__((noinline)) enum sp_json_role sp_json_resembles(struct sp_span nam
     return role == SP_JSON_ANYTHING || sp_span_eq(name, known[role].name) ? SP_JSON_ANYTHING : role;
 }
 
-/* What an image or a file is carried in: strings, for a part may hold text beside them. */
+/* What an image or a file is carried in are strings, for a part may hold text beside them. What a tool is called with is free JSON, which
+ * the model sees as it sees schemas: whatever its names, nothing in it is carried past the count. */
 static enum sp_json_role member_of_part(struct sp_span name) {
-    static const struct sp_span payloads[] = {SP_SPAN("url"), SP_SPAN("image_url"), SP_SPAN("file_data")};
-    if (sp_span_eq(name, SP_SPAN("type")))
-        return SP_JSON_PART_TYPE;
-    if (sp_span_eq(name, SP_SPAN("data")))
-        return SP_JSON_PART_DATA;
-    for (size_t i = 0; i < SP_COUNT(payloads); i++)
-        if (sp_span_eq(name, payloads[i]))
-            return SP_JSON_PART_PAYLOAD;
+    static const struct {
+        struct sp_span name;
+        enum sp_json_role role;
+    } members[] = {
+        {SP_SPAN("type"), SP_JSON_PART_TYPE},         {SP_SPAN("data"), SP_JSON_PART_DATA},         {SP_SPAN("url"), SP_JSON_PART_PAYLOAD},
+        {SP_SPAN("image_url"), SP_JSON_PART_PAYLOAD}, {SP_SPAN("file_data"), SP_JSON_PART_PAYLOAD}, {SP_SPAN("input"), SP_JSON_TOOL},
+        {SP_SPAN("arguments"), SP_JSON_TOOL},
+    };
+    for (size_t i = 0; i < SP_COUNT(members); i++)
+        if (sp_span_eq(name, members[i].name))
+            return members[i].role;
     return SP_JSON_PART;
 }
 
@@ -129,7 +133,7 @@ static bool is_prompt(enum sp_json_role role) {
     return (role >= SP_JSON_MESSAGES && role <= SP_JSON_SUFFIX) || (role >= SP_JSON_MESSAGE && role <= SP_JSON_PART_PAYLOAD);
 }
 
-/* Schemas, and all within them. */
+/* Schemas and what tools are called with, and all within them. */
 static bool is_tool(enum sp_json_role role) { return (role >= SP_JSON_TOOLS && role <= SP_JSON_RESPONSE_FORMAT) || role == SP_JSON_TOOL; }
 
 enum sp_json_role sp_json_ask_member(struct sp_json_scan *scan, enum sp_json_role of, struct sp_span name, uint64_t after) {

@@ -81,7 +81,7 @@ enum sp_json_role {
     SP_JSON_PART_TYPE,     /* a member named type there */
     SP_JSON_PART_DATA,     /* one named data */
     SP_JSON_PART_PAYLOAD,  /* one named url, image_url or file_data */
-    SP_JSON_TOOL,          /* anything within tools, functions or response_format */
+    SP_JSON_TOOL,          /* anything within tools, functions or response_format, or within a part's input or arguments */
     SP_JSON_ANYTHING,      /* else: must only be valid */
 };
 

@@ -96,7 +96,7 @@ static bool is_one_of(const json_t *value, const char *const *texts, size_t coun
     return false;
 }
 
-/* Text and images of a value, counted as json.h says. `is_tool`: names count, nothing is a payload. */
+/* Text and images of a value, counted as json.h says. `is_tool`: names count, nothing is a payload, as in what a tool is called with. */
 static void count_text(json_t *value, bool is_tool, struct sp_ask *ask) {
     static const char *const images[] = {"image_url", "image", "input_image"}, *const text[] = {"text"};
     const char *name;
@@ -114,7 +114,7 @@ static void count_text(json_t *value, bool is_tool, struct sp_ask *ask) {
                           (is_named(name, len, "data") && !is_one_of(type, text, 1));
         ask->text_bytes += is_tool ? len : 0;
         if (is_tool || !is_payload || !json_is_string(child))
-            count_text(child, is_tool, ask);
+            count_text(child, is_tool || is_named(name, len, "input") || is_named(name, len, "arguments"), ask);
     }
 }
 

@@ -183,6 +183,34 @@ static void tools_count_with_their_names(void **state) {
     assert_int_equal(asked("{\"tools\":[{\"type\":\"image\"}]}").images, 0);
 }
 
+/* Anthropic's tool_use and Ollama's calls have free JSON there, which the model sees. */
+static void what_a_tool_was_called_with_counts_with_its_names(void **state) {
+    assert_int_equal(
+        asked("{\"messages\":[{\"content\":[{\"type\":\"tool_use\",\"name\":\"f\",\"input\":{\"url\":\"12345\",\"data\":\"678\","
+              "\"a\":[{\"image_url\":\"9\",\"file_data\":7}]}}]}]}")
+            .text_bytes,
+        strlen("tool_usef") + strlen("url12345data678aimage_url9file_data") + 4);
+    assert_int_equal(
+        asked("{\"messages\":[{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"url\":\"12345\"}}}]}]}").text_bytes,
+        strlen("furl12345"));
+    assert_int_equal(asked("{\"messages\":[{\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"a\\\":1}\"}}]}]}").text_bytes,
+                     strlen("{\"a\":1}"));
+    assert_int_equal(asked("{\"input\":[{\"type\":\"custom_tool_call\",\"input\":\"12345\"}]}").text_bytes,
+                     strlen("custom_tool_call12345"));
+    assert_int_equal(asked("{\"messages\":[{\"input\":{\"type\":\"image\"}}]}").images, 0);
+}
+
+/* The outermost input is a prompt, and what lies beside a tool's input is a part as before. */
+static void only_the_input_within_a_part_is_what_a_tool_was_called_with(void **state) {
+    struct sp_ask ask = asked("{\"input\":[{\"content\":[{\"type\":\"input_image\",\"image_url\":\"data:AAAA\"},{\"data\":\"AAAA\"}]}]}");
+    assert_int_equal(ask.text_bytes, strlen("input_image"));
+    assert_int_equal(ask.images, 1);
+    ask =
+        asked("{\"messages\":[{\"content\":[{\"input\":{\"a\":{}},\"type\":\"image\",\"source\":{\"data\":\"AAAA\",\"url\":\"BBBB\"}}]}]}");
+    assert_int_equal(ask.text_bytes, strlen("aimage"));
+    assert_int_equal(ask.images, 1);
+}
+
 static void lists_of_token_ids_count_four_bytes_each(void **state) {
     struct sp_ask ask = asked("{\"input\":[1,22,333]}");
     assert_int_equal(ask.text_bytes, 12);
@@ -223,6 +251,8 @@ int main(void) {
         cmocka_unit_test(what_follows_a_completion_counts),
         cmocka_unit_test(functions_and_the_form_of_the_answer_count_as_tools_do),
         cmocka_unit_test(tools_count_with_their_names),
+        cmocka_unit_test(what_a_tool_was_called_with_counts_with_its_names),
+        cmocka_unit_test(only_the_input_within_a_part_is_what_a_tool_was_called_with),
         cmocka_unit_test(lists_of_token_ids_count_four_bytes_each),
         cmocka_unit_test(a_member_can_be_put_in_first),
     };

@@ -18,6 +18,8 @@ static const char *const seeds[] = {
     "{\"messages\":[{\"source\":{\"type\":\"text\",\"data\":\"all of it\"}},{\"a\":1,\"b\":2,\"c\":{\"a\":1,\"b\":2}}],\"system\":\"x\"}",
     "{\"model\":\"r\",\"query\":\"q\",\"documents\":[\"a\",{\"text\":\"b\"}],\"text_1\":\"c\",\"text_2\":[\"d\"],\"suffix\":\"e\","
     "\"functions\":[{\"name\":\"f\"}],\"response_format\":{\"type\":\"text\"},\"n_predict\":5}",
+    "{\"messages\":[{\"content\":[{\"type\":\"tool_use\",\"input\":{\"url\":\"x\",\"data\":[\"y\",{\"type\":\"image\"}]}}],\"tool_calls\":"
+    "[{\"function\":{\"arguments\":{\"file_data\":\"z\"}}}]}],\"input\":{\"input\":[{\"data\":1}]}}",
 };
 
 /* Pieces that matter to the grammar: blind bytes would seldom make them. */
