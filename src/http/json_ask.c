@@ -47,29 +47,40 @@ static const struct known {
 #undef TEXT
 };
 
-/* Sets of those whose names have so many bytes: most names have none to be compared with. */
-#define OF(role) (UINT32_C(1) << SP_JSON_##role)
-static const uint32_t known_by_len[] = {
-    [1] = OF(N),
-    [5] = OF(MODEL) | OF(INPUT) | OF(QUERY) | OF(TOOLS),
-    [6] = OF(STREAM) | OF(PROMPT) | OF(SYSTEM) | OF(TEXT_1) | OF(TEXT_2) | OF(SUFFIX),
-    [7] = OF(BEST_OF),
-    [8] = OF(MESSAGES),
-    [9] = OF(N_PREDICT) | OF(DOCUMENTS) | OF(FUNCTIONS),
-    [10] = OF(MAX_TOKENS),
-    [12] = OF(INSTRUCTIONS),
-    [14] = OF(STREAM_OPTIONS),
-    [15] = OF(RESPONSE_FORMAT),
-    [17] = OF(MAX_OUTPUT_TOKENS),
-    [21] = OF(MAX_COMPLETION_TOKENS),
-};
-#undef OF
-
+/* By their length first: most names are not to be compared with any. */
 enum sp_json_role sp_json_known(struct sp_span name) {
-    uint32_t left = name.len < SP_COUNT(known_by_len) ? known_by_len[name.len] : 0;
-    while (left && memcmp(name.at, known[__builtin_ctz(left)].name.at, name.len) != 0)
-        left &= left - 1;
-    return left ? (enum sp_json_role)__builtin_ctz(left) : SP_JSON_ANYTHING;
+#define IF(role) sp_span_eq(name, known[SP_JSON_##role].name) ? SP_JSON_##role:
+#define NONE     SP_JSON_ANYTHING
+    switch (name.len) {
+    case 1:
+        return IF(N) NONE;
+    case 5:
+        return IF(MODEL) IF(INPUT) IF(TOOLS) IF(QUERY) NONE;
+    case 6:
+        return IF(STREAM) IF(PROMPT) IF(SYSTEM) IF(SUFFIX) IF(TEXT_1) IF(TEXT_2) NONE;
+    case 7:
+        return IF(BEST_OF) NONE;
+    case 8:
+        return IF(MESSAGES) NONE;
+    case 9:
+        return IF(N_PREDICT) IF(DOCUMENTS) IF(FUNCTIONS) NONE;
+    case 10:
+        return IF(MAX_TOKENS) NONE;
+    case 12:
+        return IF(INSTRUCTIONS) NONE;
+    case 14:
+        return IF(STREAM_OPTIONS) NONE;
+    case 15:
+        return IF(RESPONSE_FORMAT) NONE;
+    case 17:
+        return IF(MAX_OUTPUT_TOKENS) NONE;
+    case 21:
+        return IF(MAX_COMPLETION_TOKENS) NONE;
+    default:
+        return NONE;
+    }
+#undef IF
+#undef NONE
 }
 
 /* In lower case, as Go, Java and .NET compare without regard for it: besides ASCII these four are equal to letters of it. 0: not at most
