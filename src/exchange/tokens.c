@@ -30,8 +30,6 @@ enum sp_stage_answer sp_tokens_reserve(struct sp_exchange *x, const struct sp_as
     struct sp_inspection *inspection = &x->inspection;
     inspection->seen = ask != NULL;
     inspection->prompt = ask ? sp_ask_prompt_estimate(ask) : unseen_prompt(x);
-    if (x->request.framing != SP_FRAMING_NONE) /* what reserves nothing is never settled, and the answer may tell of many tokens */
-        inspection->prompt = sp_max(inspection->prompt, UINT64_C(1));
     uint64_t answers = ask ? ask->n * sp_max(ask->prompts, 1u) : 1, each = ask && ask->max_tokens ? ask->max_tokens : route->max_tokens_default;
     if (route->max_tokens_cap && ask && ask->max_tokens > route->max_tokens_cap)
         return sp_reply(x, 400, "max_tokens_too_large",
@@ -43,6 +41,8 @@ enum sp_stage_answer sp_tokens_reserve(struct sp_exchange *x, const struct sp_as
         output = UINT64_MAX / 2;
     if (__builtin_add_overflow(inspection->prompt, output, &inspection->reserve))
         inspection->reserve = UINT64_MAX / 2;
+    if (x->request.framing != SP_FRAMING_NONE) /* what reserves nothing is never settled, and the answer may tell of many tokens */
+        inspection->reserve = sp_max(inspection->reserve, UINT64_C(1));
     return SP_STAGE_NEXT;
 }
 

@@ -50,11 +50,11 @@ def chat(**more):
 
 
 def left(gateway, key):
-    """What the caller has, nothing being reserved: whole tokens, a little more each minute. The probe takes one for a prompt and one for an answer."""
+    """What the caller has, nothing being reserved: whole tokens, a little more each minute."""
     with gateway.client() as client:
         response = post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key)
         assert response.status == 200, response
-        return int(response.header("x-ratelimit-remaining-tokens")) + 2
+        return int(response.header("x-ratelimit-remaining-tokens")) + 1
 
 
 def settles_to(gateway, key, spent, slack=3):
@@ -478,7 +478,7 @@ def test_of_many_requests_of_which_a_third_leaves_no_tokens_and_no_places_are_le
 
     def rest():
         with gateway.client() as client:
-            return 10**9 - (int(post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key).header("x-ratelimit-remaining-tokens")) + 2)
+            return 10**9 - (int(post(client, "/v1/probe", {"model": "m", "max_tokens": 1}, key).header("x-ratelimit-remaining-tokens")) + 1)
     wait_until(lambda: abs(rest() - spent()) <= 5, 10, lambda: f"{spent()} are gone by the log, {rest()} from the bucket")
 
 
