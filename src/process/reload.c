@@ -91,6 +91,16 @@ void sp_reload_cancel(struct sp_supervisor *supervisor, const char *why) {
     answer_all(supervisor, false, why);
 }
 
+/* Those that were not asked because they began meanwhile. Who still owes a verdict is offered it after that; see catch_up(). */
+static void offer_to_late(struct sp_supervisor *supervisor) {
+    for (size_t i = 0; i < SP_PROCESSES_MAX; i++) {
+        struct sp_process *process = &supervisor->process[i];
+        bool lives = process->state == SP_PROCESS_STARTING || process->state == SP_PROCESS_SERVING;
+        if (lives && process->offered == 0 && process->committed != 0 && process->committed != supervisor->current->number)
+            sp_process_offer(process, supervisor->current);
+    }
+}
+
 static void commit(struct sp_supervisor *supervisor) {
     struct sp_vote vote = supervisor->vote;
     struct sp_generation *old = supervisor->current;
@@ -110,6 +120,7 @@ static void commit(struct sp_supervisor *supervisor) {
     for (size_t i = 0; i < SP_PROCESSES_MAX; i++)
         if (vote.ballot[i] == SP_BALLOT_ACCEPTED)
             sp_process_commit(&supervisor->process[i], vote.generation);
+    offer_to_late(supervisor);
     sp_sockets_free(old_sockets, supervisor->sockets);
     sp_generation_free(old);
     sp_info("reloaded: generation %llu is in force", (unsigned long long)vote.generation);

@@ -1,6 +1,9 @@
 """Reload happens inside the living workers: nothing is lost, nothing jumps, a broken file changes nothing."""
 import errno
 import grp
+
+
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +12,9 @@ import threading
 import backend as behave
 import pytest
 from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, program, wait_until
+
+
+from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, start_time, wait_until
 from test_limits import limited, one_limit
 
 
@@ -321,3 +327,57 @@ def test_as_many_groups_as_may_be_configured_are_let_in(start):
     reload_groups(gateway, {name: "viewer" for name in names})
     for name in (names[0], names[-1]):
         wait_until(lambda: status_as(gateway, name).returncode == 0, 5, f"{name} are let in")
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def end(pid):
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: start_time(pid) is None, 5, "it has ended")
+
+
+def is_in_force(gateway, generation):
+    return f"reloaded: generation {generation} is in force" in gateway.errors()
+
+
+def test_a_worker_that_begins_during_a_vote_gets_the_new_configuration_too(start, key):
+    def change(config):
+        one_limit(**limited("1/h", 10))(config)
+        config["workers"] = 2
+
+    def burst():
+        return gateway.ask(key=key).header("x-ratelimit-limit-requests")
+    gateway = start.gateway(change=change)
+    slow, killed = gateway.workers()
+    gateway.config["limits"]["per-caller"]["request_burst"] = 77
+    gateway.write()
+    with stopped(slow):
+        gateway.signal(signal.SIGHUP)
+        end(killed)
+        assert burst() == "10", "the successor of the killed one serves while the other still has to vote"
+    wait_until(lambda: is_in_force(gateway, 2), 5, "the vote has ended")
+    with stopped(slow):
+        wait_until(lambda: burst() == "77", 5, "the successor has the new limit")
+
+
+def test_control_that_begins_during_a_vote_gets_the_new_configuration_too(start):
+    gateway = start.gateway()
+    worker, control = gateway.workers()[0], gateway.pids("control")[0]
+    more = start.backend().url
+    gateway.config["pools"]["main"]["servers"].append({"url": more})
+    gateway.write()
+    with stopped(worker):
+        gateway.signal(signal.SIGHUP)
+        end(control)
+        old = gateway.config["pools"]["main"]["servers"][0]["url"]
+        wait_until(lambda: old in gateway.ctl("backends").stdout, 5, "the new control has a configuration")
+        assert more not in gateway.ctl("backends").stdout
+    wait_until(lambda: is_in_force(gateway, 2), 5, "the vote has ended")
+    wait_until(lambda: more in gateway.ctl("backends").stdout, 5, "the new control has the new configuration")
