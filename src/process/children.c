@@ -67,7 +67,7 @@ static void send_start(struct sp_process *process) {
     struct sp_msg_start start = {.version = SP_IPC_VERSION,
                                  .slot = process->slot,
                                  .workers_max = SP_WORKERS_MAX,
-                                 .log_level = supervisor->current->config->logs.level,
+                                 .log_level = supervisor->log_level,
                                  .pid_of_supervisor = (uint32_t)getpid(),
                                  .started_wall_ms = process->started_wall_ms,
                                  .hash_k0 = supervisor->hash_key.k0,
@@ -85,6 +85,11 @@ static void send_logs(struct sp_process *process) {
     if (logs->audit_fd >= 0)
         fds[n++] = logs->audit_fd;
     sp_process_send(process, SP_MSG_LOG_FILES, &message, sizeof message, SP_SPAN(""), fds, n);
+}
+
+static void send_log_level(struct sp_process *process) {
+    struct sp_msg_log_level message = {.level = process->supervisor->log_level};
+    sp_process_send(process, SP_MSG_LOG_LEVEL, &message, sizeof message, SP_SPAN(""), NULL, 0);
 }
 
 static void send_ticket_keys(struct sp_process *process) {
@@ -153,6 +158,7 @@ void sp_process_commit(struct sp_process *process, uint64_t generation) {
     process->accepted = 0;
     process->committed = generation;
     sp_process_send(process, SP_MSG_CONFIG_COMMIT, &message, sizeof message, SP_SPAN(""), NULL, 0);
+    send_log_level(process); /* a commit sets the configuration's own */
 }
 
 void sp_process_drop(struct sp_process *process, uint64_t generation) {
@@ -494,10 +500,9 @@ void sp_processes_send_ticket_keys(struct sp_supervisor *supervisor) {
         send_ticket_keys(&supervisor->process[i]);
 }
 
-void sp_processes_send_log_level(struct sp_supervisor *supervisor, enum sp_log_level level) {
-    struct sp_msg_log_level message = {.level = level};
+void sp_processes_send_log_level(struct sp_supervisor *supervisor) {
     for (size_t i = 0; i < SP_PROCESSES_MAX; i++)
-        sp_process_send(&supervisor->process[i], SP_MSG_LOG_LEVEL, &message, sizeof message, SP_SPAN(""), NULL, 0);
+        send_log_level(&supervisor->process[i]);
 }
 
 void sp_processes_send_status(struct sp_supervisor *supervisor) {

@@ -116,7 +116,8 @@ static void commit(struct sp_supervisor *supervisor) {
         sp_processes_send_logs(supervisor);
     }
     forget_next(supervisor);
-    sp_log_set_level(supervisor->current->config->logs.level);
+    supervisor->log_level = supervisor->current->config->logs.level;
+    sp_log_set_level(supervisor->log_level);
     for (size_t i = 0; i < SP_PROCESSES_MAX; i++)
         if (vote.ballot[i] == SP_BALLOT_ACCEPTED)
             sp_process_commit(&supervisor->process[i], vote.generation);

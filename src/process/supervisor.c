@@ -47,7 +47,7 @@ void sp_supervisor_process_ready(struct sp_supervisor *supervisor) {
         return;
     supervisor->phase = SP_PHASE_SERVING;
     /* Not before: a start that fails says why, in one sentence, and nothing else. */
-    sp_log_set_level(supervisor->current->config->logs.level);
+    sp_log_set_level(supervisor->log_level);
     sp_info("serving: generation %llu, %u workers", (unsigned long long)supervisor->current->number, workers);
     sp_notify("READY=1\nSTATUS=Serving with %u workers", workers);
     if (supervisor->again)
@@ -126,8 +126,9 @@ static void stop_asked(struct sp_supervisor *supervisor) {
 static void set_log_level(struct sp_supervisor *supervisor, const struct sp_msg_admin_request *request) {
     if (request->argument > SP_LOG_DEBUG)
         return sp_admin_answer(supervisor, request->id, false, "there is no such log level");
-    sp_log_set_level((enum sp_log_level)request->argument);
-    sp_processes_send_log_level(supervisor, (enum sp_log_level)request->argument);
+    supervisor->log_level = (enum sp_log_level)request->argument;
+    sp_log_set_level(supervisor->log_level);
+    sp_processes_send_log_level(supervisor);
     sp_admin_answer(supervisor, request->id, true, "the log level holds until the next reload");
 }
 
@@ -269,6 +270,7 @@ static int take_configuration(struct sp_supervisor *supervisor, char **ret_why) 
         return r;
     sp_log_set_fd(supervisor->logs.error_fd);
     sp_sockets_admit(supervisor->sockets, supervisor->current->config);
+    supervisor->log_level = supervisor->current->config->logs.level;
     return 0;
 }
 

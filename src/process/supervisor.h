@@ -123,6 +123,7 @@ struct sp_supervisor {
     struct sp_sockets *sockets;
     uint64_t last_number;
     struct sp_log_files logs;
+    enum sp_log_level log_level; /* the configuration's, or what an operator has set since */
     struct sp_msg_ticket_keys ticket_keys;
     int segment_fd[SP_SEGMENT_COUNT];
     struct sp_hash_key hash_key;
@@ -159,7 +160,7 @@ size_t sp_processes_running(const struct sp_supervisor *supervisor);
 void sp_processes_send_logs(struct sp_supervisor *supervisor);
 void sp_processes_send_ticket_keys(struct sp_supervisor *supervisor);
 void sp_processes_send_status(struct sp_supervisor *supervisor);
-void sp_processes_send_log_level(struct sp_supervisor *supervisor, enum sp_log_level level);
+void sp_processes_send_log_level(struct sp_supervisor *supervisor);
 static inline bool sp_process_running(const struct sp_process *process) { return process->pid > 0; }
 static inline size_t sp_process_index(const struct sp_process *process) {
     return (size_t)(process - process->supervisor->process);

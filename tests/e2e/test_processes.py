@@ -1,4 +1,5 @@
 """Processes die, are replaced, drain and end."""
+import json
 import os
 import signal
 import socket
@@ -8,8 +9,10 @@ import time
 
 import backend as behave
 import pytest
+import test_proxy_protocol as balancer
 from harness import SLOWER, BrokenTransfer, Client, join, process_name, program, put_down, start_time, wait_until
 from test_limits import limited, one_limit
+from test_reload import end
 
 
 def two_workers(config):
@@ -153,6 +156,26 @@ def test_a_stopped_control_does_not_hold_up_requests(start, key):
             assert gateway.ask(key=key).status == 200
     finally:
         os.kill(control, signal.SIGCONT)
+
+
+def test_a_log_level_that_was_set_holds_for_successors_until_the_next_reload(start):
+    def change(config):
+        balancer.configure(config)
+        config["logs"]["level"] = "error"
+
+    def logged(pid, words):
+        lines = map(json.loads, filter(lambda line: line.startswith("{"), gateway.errors().splitlines()))
+        return [line for line in lines if line["pid"] == pid and words in line["message"]]
+    gateway = start.gateway(change=change)
+    assert gateway.ctl("loglevel", "info").returncode == 0
+    end(gateway.workers()[0])
+    assert balancer.is_refused(gateway, b"not what a balancer says"), "the successor serves"
+    wait_until(lambda: logged(gateway.workers()[0], "trusted proxy"), 5, "a worker's line of that level")
+    end(gateway.pids("control")[0])
+    wait_until(gateway.is_ready, 5, "control is back")
+    for what in ("set by hand", "the configuration's again"):
+        assert gateway.ctl("reload").returncode == 0
+        assert len(logged(gateway.pids("control")[0], "reload asked for")) == 1, what
 
 
 def test_a_killed_supervisor_leaves_no_process(start, key):

@@ -1,9 +1,7 @@
 """Reload happens inside the living workers: nothing is lost, nothing jumps, a broken file changes nothing."""
+import contextlib
 import errno
 import grp
-
-
-import contextlib
 import os
 import signal
 import subprocess
@@ -11,10 +9,7 @@ import threading
 
 import backend as behave
 import pytest
-from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, program, wait_until
-
-
-from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, start_time, wait_until
+from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, program, start_time, wait_until
 from test_limits import limited, one_limit
 
 
