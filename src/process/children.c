@@ -366,6 +366,8 @@ static void gone(struct sp_process *process, int status) {
         wait_to_start(process, delay_ms);
     }
     sp_reload_process_gone(process);
+    if (was_draining && supervisor->phase == SP_PHASE_SERVING)
+        sp_processes_match(supervisor); /* its place may have been the one that was missing */
     if (supervisor->phase == SP_PHASE_STARTING && process->quick_deaths >= QUICK_DEATHS_AT_START) {
         char why[192];
         snprintf(why, sizeof why, "%s %s at once, %u times one after another", name, how, process->quick_deaths);

@@ -324,6 +324,8 @@ def test_as_many_groups_as_may_be_configured_are_let_in(start):
         wait_until(lambda: status_as(gateway, name).returncode == 0, 5, f"{name} are let in")
 
 
+
+
 @contextlib.contextmanager
 def stopped(pid):
     os.kill(pid, signal.SIGSTOP)
@@ -376,3 +378,29 @@ def test_control_that_begins_during_a_vote_gets_the_new_configuration_too(start)
         assert more not in gateway.ctl("backends").stdout
     wait_until(lambda: is_in_force(gateway, 2), 5, "the vote has ended")
     wait_until(lambda: more in gateway.ctl("backends").stdout, 5, "the new control has the new configuration")
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_finished_leaves_its_place_to_one_that_is_missing(start, key):
+    """There are 64 places, and who finishes an answer keeps one although it no longer counts among the workers."""
+    held = behave.Held()
+    held.put("data: 1\n\n")
+    backend = start.backend()
+    backend.on("/v1/held", held)
+    gateway = start.gateway(backend, change=lambda config: config.update(workers=64, drain_timeout="2m"))
+    stays = gateway.workers()[0]
+    with stopped(stays), gateway.client() as client:
+        client.send_request("GET", "/v1/held", key=key)
+        client.read_head()
+        assert client.read_chunk() == b"data: 1\n\n"
+        os.kill(stays, signal.SIGCONT)
+        gateway.config["workers"] = 1
+        assert gateway.reload().returncode == 0
+        wait_until(lambda: len(gateway.workers()) == 2, 15, "only who holds the stream is left of the others")
+        finishes = next(pid for pid in gateway.workers() if pid != stays)
+        gateway.config["workers"] = 64
+        assert gateway.reload().returncode == 0
+        wait_until(lambda: len(gateway.workers()) == 64, 15, "every place is taken")
+        held.put(None)
+        assert client.read_chunk() == b""
+    wait_until(lambda: finishes not in gateway.workers() and len(gateway.workers()) == 64, 15, "64 that serve")
