@@ -2,7 +2,8 @@
  *
  *   request → load → open what is new → OFFER → every VERDICT → COMMIT, or DROP
  *
- * Whatever goes wrong before COMMIT leaves everything as it was. One at a time; what is asked meanwhile becomes one more afterwards.
+ * Whatever goes wrong before COMMIT leaves everything as it was. One at a time; what is asked meanwhile becomes one more afterwards, and
+ * what is asked while no worker could vote waits for one.
  * Processes that start while a vote is under way begin with the current configuration and catch up. The first vote, at start, is the
  * same with nothing to fall back to. */
 #include <errno.h>
@@ -27,6 +28,14 @@ static void answer_all(struct sp_supervisor *supervisor, bool ok, const char *te
     for (size_t i = 0; i < supervisor->askers.count; i++)
         sp_admin_answer(supervisor, supervisor->askers.id[i], ok, text);
     supervisor->askers.count = 0;
+}
+
+/* The next reload becomes the one under way. */
+static void take_wanted(struct sp_supervisor *supervisor) {
+    sp_timer_stop(&supervisor->no_voter_timer);
+    supervisor->wanted = false;
+    supervisor->askers = supervisor->next_askers;
+    supervisor->next_askers.count = 0;
 }
 
 void sp_reload_forget_askers(struct sp_supervisor *supervisor) { supervisor->askers.count = supervisor->next_askers.count = 0; }
@@ -62,8 +71,7 @@ static void ended(struct sp_supervisor *supervisor, bool ok, const char *text) {
     answer_all(supervisor, ok, text);
     sp_notify("READY=1\nSTATUS=%s", ok ? "Serving" : "Serving; the last reload was refused");
     sp_supervisor_changed(supervisor);
-    if (supervisor->again)
-        sp_defer(supervisor->loop, &supervisor->reload_again);
+    sp_reload_go_on(supervisor);
 }
 
 static void refused(struct sp_supervisor *supervisor, const char *lines) {
@@ -80,14 +88,12 @@ static void drop_all(struct sp_supervisor *supervisor) {
 }
 
 void sp_reload_cancel(struct sp_supervisor *supervisor, const char *why) {
-    supervisor->again = false;
     if (supervisor->vote.open && supervisor->next) {
         drop_all(supervisor);
         forget_next(supervisor);
     }
     answer_all(supervisor, false, why);
-    supervisor->askers = supervisor->next_askers;
-    supervisor->next_askers.count = 0;
+    take_wanted(supervisor);
     answer_all(supervisor, false, why);
 }
 
@@ -179,7 +185,7 @@ static void catch_up(struct sp_process *process, const struct sp_msg_verdict *ve
         sp_process_commit(process, verdict->generation);
         if (verdict->generation != supervisor->current->number)
             sp_process_offer(process, supervisor->current);
-        return;
+        return sp_reload_go_on(supervisor);
     }
     if (supervisor->phase == SP_PHASE_STARTING) {
         char why[SP_SENTENCE_MAX + 1];
@@ -247,13 +253,24 @@ static int open_next(struct sp_supervisor *supervisor, char **ret_lines) {
     return r;
 }
 
+/* One that owes a verdict on an older generation, or still holds one, catches up afterwards. */
+static bool can_vote(const struct sp_process *process) {
+    return process->state == SP_PROCESS_SERVING && process->offered == 0 && process->committed == process->supervisor->current->number;
+}
+
+static bool a_worker_can_vote(const struct sp_supervisor *supervisor) {
+    for (size_t i = 1; i < SP_PROCESSES_MAX; i++)
+        if (can_vote(&supervisor->process[i]))
+            return true;
+    return false;
+}
+
 static void offer_all(struct sp_supervisor *supervisor) {
     sp_vote_open(&supervisor->vote, supervisor->next->number);
     sp_timer_start(supervisor->loop, &supervisor->vote_timer, VOTE_TIMEOUT_MS);
     for (size_t i = 0; i < SP_PROCESSES_MAX; i++) {
         struct sp_process *process = &supervisor->process[i];
-        /* One that owes a verdict on an older generation, or still holds one, catches up afterwards. */
-        if (process->state != SP_PROCESS_SERVING || process->offered != 0 || process->committed != supervisor->current->number)
+        if (!can_vote(process))
             continue;
         sp_vote_ask(&supervisor->vote, i);
         sp_process_offer(process, supervisor->next);
@@ -261,8 +278,12 @@ static void offer_all(struct sp_supervisor *supervisor) {
     result_of_vote(supervisor);
 }
 
-static void begin(struct sp_supervisor *supervisor) {
+static void tell_reloading(void) {
     sp_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reloading", (unsigned long long)sp_clock_us());
+}
+
+static void begin(struct sp_supervisor *supervisor) {
+    tell_reloading();
     _cleanup_(sp_free_pointer) char *lines = NULL;
     int r = sp_generation_load(supervisor->config_path, supervisor->current, supervisor->last_number + 1, &lines, &supervisor->next);
     if (r >= 0) {
@@ -280,27 +301,40 @@ void sp_reload_request(struct sp_supervisor *supervisor, uint64_t admin_id) {
             sp_admin_answer(supervisor, admin_id, false, "the gateway is draining");
         return;
     }
-    bool busy = supervisor->vote.open || supervisor->phase == SP_PHASE_STARTING || supervisor->reload_again.queued;
-    if (!remember(busy ? &supervisor->next_askers : &supervisor->askers, admin_id))
+    if (!remember(&supervisor->next_askers, admin_id))
         return sp_admin_answer(supervisor, admin_id, false, "too many reloads are asked for at once; try again");
-    if (busy)
-        supervisor->again = true;
-    else
-        begin(supervisor);
+    supervisor->wanted = true;
+    sp_reload_go_on(supervisor);
 }
 
-static void reload_again(struct sp_deferred *deferred) {
-    struct sp_supervisor *supervisor = SP_CONTAINER(deferred, struct sp_supervisor, reload_again);
-    if (!supervisor->again || supervisor->phase != SP_PHASE_SERVING)
+void sp_reload_go_on(struct sp_supervisor *supervisor) {
+    if (supervisor->wanted)
+        sp_defer(supervisor->loop, &supervisor->reload_next);
+}
+
+static void reload_next(struct sp_deferred *deferred) {
+    struct sp_supervisor *supervisor = SP_CONTAINER(deferred, struct sp_supervisor, reload_next);
+    if (!supervisor->wanted || supervisor->phase != SP_PHASE_SERVING || supervisor->vote.open)
         return;
-    supervisor->again = false;
-    supervisor->askers = supervisor->next_askers;
-    supervisor->next_askers.count = 0;
-    begin(supervisor);
+    if (a_worker_can_vote(supervisor)) {
+        take_wanted(supervisor);
+        begin(supervisor);
+    } else if (!supervisor->no_voter_timer.active) {
+        sp_info("the reload waits until a worker is serving");
+        sp_timer_start(supervisor->loop, &supervisor->no_voter_timer, VOTE_TIMEOUT_MS);
+    }
+}
+
+static void no_voter(struct sp_timer *timer) {
+    struct sp_supervisor *supervisor = SP_CONTAINER(timer, struct sp_supervisor, no_voter_timer);
+    take_wanted(supervisor);
+    tell_reloading(); /* the service manager waits for both words */
+    refused(supervisor, "no worker is serving that could check the new configuration; try again");
 }
 
 void sp_reload_init(struct sp_supervisor *supervisor) {
     supervisor->vote_timer.fire = vote_timeout;
-    supervisor->reload_again.run = reload_again;
-    sp_list_init(&supervisor->reload_again.node);
+    supervisor->no_voter_timer.fire = no_voter;
+    supervisor->reload_next.run = reload_next;
+    sp_list_init(&supervisor->reload_next.node);
 }

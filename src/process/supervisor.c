@@ -42,6 +42,8 @@ static unsigned serving_workers(const struct sp_supervisor *supervisor) {
 
 void sp_supervisor_process_ready(struct sp_supervisor *supervisor) {
     unsigned workers = serving_workers(supervisor);
+    if (supervisor->phase == SP_PHASE_SERVING)
+        return sp_reload_go_on(supervisor);
     if (supervisor->phase != SP_PHASE_STARTING || workers < supervisor->current->config->workers ||
         supervisor->process[0].state != SP_PROCESS_SERVING)
         return;
@@ -50,8 +52,7 @@ void sp_supervisor_process_ready(struct sp_supervisor *supervisor) {
     sp_log_set_level(supervisor->log_level);
     sp_info("serving: generation %llu, %u workers", (unsigned long long)supervisor->current->number, workers);
     sp_notify("READY=1\nSTATUS=Serving with %u workers", workers);
-    if (supervisor->again)
-        sp_defer(supervisor->loop, &supervisor->reload_again);
+    sp_reload_go_on(supervisor);
 }
 
 void sp_supervisor_process_gone(struct sp_supervisor *supervisor) {

@@ -137,14 +137,14 @@ struct sp_supervisor {
     struct sp_log_files next_logs;
     bool next_has_logs;
     struct sp_askers askers, next_askers;
-    bool again; /* one more reload when this one has ended */
-    struct sp_timer vote_timer;
+    bool wanted; /* one more, when this one has ended and a worker can vote */
+    struct sp_timer vote_timer, no_voter_timer;
 
     struct sp_watch signals;
     int signal_fd;
     struct sp_timer beat, rotation, watchdog, drain;
     uint64_t watchdog_ms;
-    struct sp_deferred changed, reload_again;
+    struct sp_deferred changed, reload_next;
 };
 
 /* children.c */
@@ -178,6 +178,7 @@ void sp_reload_init(struct sp_supervisor *supervisor);
 void sp_reload_start(struct sp_supervisor *supervisor);                  /* the first vote, over the configuration we start with */
 void sp_reload_request(struct sp_supervisor *supervisor, uint64_t admin_id); /* 0: a signal asked */
 void sp_reload_cancel(struct sp_supervisor *supervisor, const char *why);
+void sp_reload_go_on(struct sp_supervisor *supervisor); /* the one that is wanted begins, if it can by now */
 void sp_reload_verdict(struct sp_process *process, const struct sp_msg_verdict *verdict, struct sp_span sentence);
 void sp_reload_process_gone(struct sp_process *process);
 void sp_reload_forget_askers(struct sp_supervisor *supervisor);          /* control was replaced: nobody waits */

@@ -3,11 +3,13 @@ import contextlib
 import errno
 import grp
 import os
+import shutil
 import signal
 import subprocess
 import threading
 
 import backend as behave
+import harness
 import pytest
 from harness import CHAT, Client, command, free_port, join, make_certificate, make_key, program, start_time, wait_until
 from test_limits import limited, one_limit
@@ -404,3 +406,44 @@ def test_a_worker_that_has_finished_leaves_its_place_to_one_that_is_missing(star
         held.put(None)
         assert client.read_chunk() == b""
     wait_until(lambda: finishes not in gateway.workers() and len(gateway.workers()) == 64, 15, "64 that serve")
+
+
+def asked(gateway):
+    """Asks for a reload and does not wait for the answer, which is what it gives."""
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(gateway.reload()))
+    thread.start()
+    wait_until(lambda: "reload asked for" in gateway.errors(), 5, "control has been asked")
+
+    def wait():
+        join([thread])
+        return answer[0]
+    return wait
+
+
+def test_a_reload_while_no_worker_serves_waits_for_one(start, key):
+    gateway = start.gateway(change=one_limit(**limited("1/h", 10)))
+    gateway.config["limits"]["per-caller"]["request_burst"] = 77
+    with stopped(gateway.process.pid):
+        end(gateway.workers()[0])
+        answer = asked(gateway)
+    done = answer()
+    assert done.returncode == 0 and "generation 2 is in force" in done.stdout, done
+    assert gateway.ask(key=key).header("x-ratelimit-limit-requests") == "77"
+
+
+@pytest.mark.slow
+def test_a_reload_that_no_worker_comes_for_is_refused_and_says_so(start, key, monkeypatch):
+    programs = start.directory()
+    programs.chmod(0o755)
+    for name in ("sallyport", "sallyport-supervisor", "sallyport-worker", "sallyport-control"):
+        shutil.copy(program(name), programs)
+    monkeypatch.setattr(harness, "program", lambda name="sallyport": str(programs / name))
+    gateway = start.gateway()
+    (programs / "sallyport-worker").rename(programs / "gone")
+    end(gateway.workers()[0])
+    refused = gateway.reload()
+    assert refused.returncode == 1 and "no worker is serving" in refused.stderr + refused.stdout, refused
+    (programs / "gone").rename(programs / "sallyport-worker")
+    assert gateway.ask(key=key).status == 200
+    assert gateway.ctl("reload").returncode == 0, "and a reload is taken again"
