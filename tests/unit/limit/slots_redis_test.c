@@ -5,176 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <inttypes.h>
 
-#include "redis_server.h"
+#include "places.h"
 #include "script.h"
-#include "slots_talk.h"
-
-#define DEADLINE_MS 5000 /* not what most of these tests are about */
-#define KEY         "test:first:{s=alice}:c"
-
-static struct redis_server redis;
-
-/* One worker of one gateway. */
-struct worker {
-    struct sp_loop *loop;
-    struct sp_redis_route *route;
-    struct sp_slots *slots;
-    struct sp_slots_segment *segment;
-    struct scene_config scene;
-};
-static struct worker one, two;
-
-struct place {
-    struct sp_place_ask ask;
-    struct sp_limit_facts facts;
-    int answers;
-    bool told, taken;
-};
-
-static void configure(struct worker *worker) {
-    sp_slots_configure(worker->slots, &worker->scene.config);
-    assert_int_equal(sp_redis_route_configure(worker->route, worker->scene.config.redis, NULL), 0);
-}
-
-static void worker_open(struct worker *worker, struct sp_slots_segment *segment, uint64_t gateway) {
-    const struct sp_hash_key key = {gateway, 8};
-    worker->segment = segment;
-    scene_config(&worker->scene, 1);
-    scene_redis(&worker->scene, redis.port, DEADLINE_MS);
-    worker->scene.config.loaded_wall_ms = 1000;
-    for (size_t i = 0; i < 4; i++)
-        worker->scene.limit[i].concurrency = 5;
-    worker->scene.limit[0].mode = SP_LIMIT_LEASED;
-    assert_int_equal(sp_loop_new(&worker->loop), 0);
-    assert_int_equal(sp_redis_route_new(worker->loop, &worker->route), 0);
-    assert_int_equal(sp_slots_new(worker->loop, segment, &key, worker->route, &worker->slots), 0);
-    configure(worker);
-}
-static void worker_close(struct worker *worker) {
-    sp_redis_route_free(worker->route);
-    sp_slots_free(worker->slots);
-    sp_loop_free(worker->loop);
-}
-static bool connected(const struct worker *worker) {
-    uint64_t connection;
-    return sp_redis_route_connected(worker->route, 0, &connection);
-}
-static struct sp_slots_segment *segment_of_slots(void) {
-    void *memory = mmap(NULL, sp_slots_segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    assert_true(memory != MAP_FAILED);
-    return memory;
-}
-
-static int start(void **state) {
-    redis_start(&redis);
-    return 0;
-}
-static int stop(void **state) {
-    redis_kill(&redis);
-    return 0;
-}
-static int set_up(void **state) {
-    (void)redis_says(&redis, "FLUSHALL");
-    (void)redis_says(&redis, "CONFIG RESETSTAT");
-    worker_open(&one, segment_of_slots(), 1);
-    worker_open(&two, segment_of_slots(), 2);
-    UNTIL(&one, connected(&one));
-    UNTIL(&two, connected(&two));
-    return 0;
-}
-static int tear_down(void **state) {
-    worker_close(&one);
-    worker_close(&two);
-    munmap(one.segment, sp_slots_segment_size());
-    munmap(two.segment, sp_slots_segment_size());
-    return 0;
-}
-
-static void turn_both(void) {
-    (void)sp_loop_turn(one.loop, 1);
-    (void)sp_loop_turn(two.loop, 1);
-}
-#define UNTIL_BOTH(condition)                                                                                                              \
-    for (uint64_t until_ = sp_clock_us() + PATIENCE_MS * 1000; !(condition);) {                                                            \
-        assert_true(sp_clock_us() < until_);                                                                                               \
-        turn_both();                                                                                                                       \
-    }
-
-static void answered(struct sp_place_ask *ask, bool told, bool taken) {
-    struct place *place = SP_CONTAINER(ask, struct place, ask);
-    place->answers++;
-    place->told = told;
-    place->taken = taken;
-}
-
-static enum sp_place_verdict begin(struct worker *worker, size_t limit, const char *subject, uint64_t within_ms, struct place *place) {
-    *place = (struct place){.facts = {.subject = sp_span_text(subject)}};
-    place->ask = (struct sp_place_ask){
-        .limit = &worker->scene.limit[limit], .facts = &place->facts, .due_us = sp_clock_us() + within_ms * 1000, .answered = answered};
-    return sp_slots_take(worker->slots, &place->ask, false, 1);
-}
-
-/* Waits for the answer where there is one to come; AWAY: Redis did not say. */
-static enum sp_place_verdict take(struct worker *worker, size_t limit, const char *subject) {
-    struct place place;
-    enum sp_place_verdict verdict = begin(worker, limit, subject, DEADLINE_MS, &place);
-    if (verdict != SP_PLACE_PENDING)
-        return verdict;
-    assert_int_equal(place.answers, 0);
-    UNTIL_BOTH(place.answers > 0);
-    assert_int_equal(place.answers, 1);
-    return !place.told ? SP_PLACE_AWAY : place.taken ? SP_PLACE_TAKEN : SP_PLACE_REFUSED;
-}
-
-static uint64_t name_of(const struct worker *worker, size_t limit, const char *subject) {
-    const struct sp_limit_facts facts = {.subject = sp_span_text(subject)};
-    return sp_slots_name(worker->slots, &worker->scene.limit[limit], &facts);
-}
-static void give(struct worker *worker, size_t limit, const char *subject) {
-    sp_slots_give(worker->slots, name_of(worker, limit, subject));
-}
-static uint64_t used(const struct worker *worker, size_t limit, const char *subject) {
-    uint64_t n, had;
-    sp_slots_peek(worker->slots, name_of(worker, limit, subject), &n, &had);
-    return n;
-}
-static uint64_t had(const struct worker *worker, size_t limit, const char *subject) {
-    uint64_t n, places;
-    sp_slots_peek(worker->slots, name_of(worker, limit, subject), &n, &places);
-    return places;
-}
-
-static uint64_t commands(void) {
-    const char *calls = strstr(redis_says(&redis, "INFO commandstats"), "cmdstat_evalsha:calls=");
-    return calls ? strtoull(calls + strlen("cmdstat_evalsha:calls="), NULL, 10) : 0;
-}
-
-/* What Redis has written down for a gateway. */
-static bool field(const char *value, const struct worker *worker, uint64_t *ret_places, uint64_t *ret_expiry) {
-    char gateway[20];
-    (void)snprintf(gateway, sizeof gateway, " %.16s:", worker->slots->gateway);
-    const char *at = strstr(value, gateway);
-    return at && sscanf(at + strlen(gateway), "%" SCNu64 ":%" SCNu64, ret_places, ret_expiry) == 2;
-}
-static uint64_t told(const struct worker *worker) {
-    uint64_t places = 0, expiry;
-    (void)field(redis_says(&redis, "GET " KEY), worker, &places, &expiry);
-    return places;
-}
-static uint64_t expiry(const struct worker *worker) {
-    uint64_t places, at = 0;
-    (void)field(redis_says(&redis, "GET " KEY), worker, &places, &at);
-    return at;
-}
-static uint64_t redis_now_ms(void) {
-    redisReply *reply = redisCommand(redis.side, "TIME");
-    uint64_t ms = strtoull(reply->element[0]->str, NULL, 10) * 1000 + strtoull(reply->element[1]->str, NULL, 10) / 1000;
-    freeReplyObject(reply);
-    return ms;
-}
-static bool is_gone(void) { return strcmp(redis_says(&redis, "EXISTS " KEY), "0") == 0; }
 
 /* ---- Places ---- */
 
@@ -407,53 +240,7 @@ static void a_lowered_bound_admits_nobody_until_enough_are_gone(void **state) {
     assert_int_equal(take(&one, 0, "alice"), SP_PLACE_REFUSED);
 }
 
-/* ---- Redis away ---- */
-
-static void who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back(void **state) {
-    struct place place;
-    kill(redis.pid, SIGSTOP);
-    assert_int_equal(begin(&one, 0, "alice", 20, &place), SP_PLACE_PENDING);
-    UNTIL_BOTH(place.answers);
-    kill(redis.pid, SIGCONT);
-    assert_false(place.told);
-    UNTIL_BOTH(commands() > 0);
-    UNTIL_BOTH(is_gone());
-    UNTIL_BOTH(take(&one, 0, "alice") == SP_PLACE_TAKEN);
-}
-
-static void restart_redis(void) {
-    redisFree(redis.side);
-    kill(redis.pid, SIGKILL);
-    waitpid(redis.pid, NULL, 0);
-}
-
-static void what_runs_is_told_to_a_redis_that_comes_back_empty(void **state) {
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
-    restart_redis();
-    UNTIL_BOTH(!connected(&one) && !connected(&two));
-    struct place share;
-    assert_int_equal(begin(&one, 0, "bob", DEADLINE_MS, &share), SP_PLACE_AWAY);
-    assert_int_equal(sp_slots_take(one.slots, &share.ask, true, 2), SP_PLACE_TAKEN);
-    redis_spawn(&redis);
-    UNTIL_BOTH(told(&one) == 4);
-    UNTIL_BOTH(strstr(redis_says(&redis, "GET test:first:{s=bob}:c"), ":1:"));
-    UNTIL_BOTH(connected(&two));
-    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_TAKEN);
-    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_REFUSED);
-}
-
-static void places_that_are_had_are_used_while_redis_is_away(void **state) {
-    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
-    give(&one, 0, "alice");
-    restart_redis();
-    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
-    UNTIL_BOTH(!connected(&one));
-    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_AWAY);
-    give(&one, 0, "alice");
-    UNTIL_BOTH(had(&one, 0, "alice") == 0); /* but not kept for longer than they linger */
-    redis_spawn(&redis);
-}
+/* ---- The end of a process ---- */
 
 static void a_process_that_ends_gives_back_what_it_does_not_use(void **state) {
     for (int i = 0; i < 3; i++)
@@ -547,8 +334,6 @@ static void print_the_cost_of_a_place_that_is_had(void **state) {
     print_message("           strict: %u us, the slowest of 500 %u us\n", (unsigned)(sum / 500), (unsigned)slowest);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(gateways_share_the_places_of_a_subject),
@@ -568,9 +353,6 @@ int main(void) {
         TEST(a_call_that_comes_after_a_later_one_changes_nothing),
         TEST(the_newest_bound_is_in_force_for_all_gateways),
         TEST(a_lowered_bound_admits_nobody_until_enough_are_gone),
-        TEST(who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back),
-        TEST(what_runs_is_told_to_a_redis_that_comes_back_empty),
-        TEST(places_that_are_had_are_used_while_redis_is_away),
         TEST(a_process_that_ends_gives_back_what_it_does_not_use),
         TEST(places_whose_time_comes_at_one_moment_are_all_given_back),
         TEST(workers_of_a_machine_use_what_any_of_them_was_given),
