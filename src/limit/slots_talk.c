@@ -334,9 +334,10 @@ static bool answer_due(struct sp_slots_talk *talk) {
     return any;
 }
 
-/* Redis does not keep the deadline: that may be the end of the connection, and then of the command. */
+/* Redis does not keep the deadline: that may be the end of the connection, and then of the command. It is blamed each time, though one
+ * command is late: of one name there is never another. */
 static void blame(struct sp_slots_talk *talk) {
-    if (talk->is_under_way && !talk->is_late) {
+    if (talk->is_under_way) {
         talk->is_late = true;
         sp_redis_route_timed_out(&talk->command);
     }

@@ -81,6 +81,7 @@ static inline int set_up(void **state) {
     return 0;
 }
 static inline int tear_down(void **state) {
+    kill(redis.pid, SIGCONT);
     worker_close(&one);
     worker_close(&two);
     munmap(one.segment, sp_slots_segment_size());
@@ -141,6 +142,17 @@ static inline uint64_t had(const struct worker *worker, size_t limit, const char
     uint64_t n, places;
     sp_slots_peek(worker->slots, name_of(worker, limit, subject), &n, &places);
     return places;
+}
+static inline bool at_rest(const struct worker *worker) { return worker->slots->talks.count == 0; }
+
+/* The cell of a name that has one, and what is noted beside it. */
+static inline size_t cell_of(const struct worker *worker, size_t limit, const char *subject) {
+    struct sp_slots_seen seen;
+    assert_true(sp_slots_find(worker->segment, name_of(worker, limit, subject), &seen));
+    return (size_t)(seen.cell - worker->segment->cells);
+}
+static inline struct sp_slots_note *note_of(const struct worker *worker, size_t limit, const char *subject) {
+    return &worker->segment->notes[cell_of(worker, limit, subject)];
 }
 
 static inline uint64_t commands(void) {

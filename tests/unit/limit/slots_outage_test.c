@@ -54,11 +54,40 @@ static void places_that_are_had_are_used_while_redis_is_away(void **state) {
     redis_spawn(&redis);
 }
 
+/* ---- Giving up ---- */
+
+static bool usable(const struct worker *worker) { return sp_redis_route_usable(worker->route, 0); }
+
+/* All of them wait for the reply to one and the same command. */
+static void a_redis_that_hangs_is_given_up_though_one_name_is_all_that_is_asked_about(void **state) {
+    struct place place;
+    kill(redis.pid, SIGSTOP);
+    for (int i = 0; i < 6; i++)
+        if (begin(&one, 0, "alice", 20, &place) == SP_PLACE_PENDING)
+            UNTIL(&one, place.answers);
+    assert_false(usable(&one));
+    assert_int_equal(begin(&one, 0, "alice", 20, &place), SP_PLACE_AWAY);
+    kill(redis.pid, SIGCONT);
+    UNTIL_BOTH(take(&one, 0, "alice") == SP_PLACE_TAKEN);
+}
+
+static void a_redis_that_hangs_is_given_up_though_nobody_waits(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    UNTIL(&one, at_rest(&one));
+    kill(redis.pid, SIGSTOP);
+    note_of(&one, 0, "alice")->until_us = sp_clock_us() + SP_PLACES_TTL_MS * 1000 / 2; /* it is to be told again */
+    UNTIL(&one, !usable(&one));
+    kill(redis.pid, SIGCONT);
+    UNTIL(&one, connected(&one) && told(&one) == 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back),
         TEST(what_runs_is_told_to_a_redis_that_comes_back_empty),
         TEST(places_that_are_had_are_used_while_redis_is_away),
+        TEST(a_redis_that_hangs_is_given_up_though_one_name_is_all_that_is_asked_about),
+        TEST(a_redis_that_hangs_is_given_up_though_nobody_waits),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
