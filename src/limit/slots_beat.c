@@ -81,7 +81,7 @@ static void look(struct sp_slots_talk *talk) {
             let_go(slots, talk->name);
             if (anything)
                 talk->insist_us = sp_max(talk->insist_us, sp_slots_load(&sp_slots_note(&seen)->until_us));
-            if (talk->insist_us)
+            if (talk->insist_us > now_us) /* later Redis has forgotten it by itself */
                 sp_slots_look_at(talk, now_us + LINGER_US);
         }
     } else if (anything && begin_look(&seen, now_us, now_us + LINGER_US)) {

@@ -81,6 +81,27 @@ static void a_redis_that_hangs_is_given_up_though_nobody_waits(void **state) {
     UNTIL(&one, connected(&one) && told(&one) == 1);
 }
 
+/* ---- What is left to look after ---- */
+
+static void what_redis_has_forgotten_by_itself_is_not_looked_after_while_it_is_away(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    restart_redis();
+    UNTIL_BOTH(!connected(&one));
+    note_of(&one, 0, "alice")->until_us = sp_clock_us() - 1;
+    UNTIL_BOTH(at_rest(&one));
+    redis_spawn(&redis);
+}
+
+static void what_redis_has_forgotten_by_itself_is_not_looked_after_when_it_is_configured_no_more(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    give(&one, 0, "alice");
+    one.scene.config.redis = NULL;
+    configure(&one);
+    note_of(&one, 0, "alice")->until_us = sp_clock_us() - 1;
+    UNTIL_BOTH(at_rest(&one));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(who_cannot_be_answered_in_time_is_told_so_and_what_comes_late_goes_back),
@@ -88,6 +109,8 @@ int main(void) {
         TEST(places_that_are_had_are_used_while_redis_is_away),
         TEST(a_redis_that_hangs_is_given_up_though_one_name_is_all_that_is_asked_about),
         TEST(a_redis_that_hangs_is_given_up_though_nobody_waits),
+        TEST(what_redis_has_forgotten_by_itself_is_not_looked_after_while_it_is_away),
+        TEST(what_redis_has_forgotten_by_itself_is_not_looked_after_when_it_is_configured_no_more),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
