@@ -180,6 +180,8 @@ void sp_slots_beats(struct sp_timer *timer) {
     struct sp_slots_segment *segment = slots->segment;
     uint64_t now_us = sp_clock_us(), now_ms = now_us / 1000, beat = sp_slots_load(&segment->beat), part = beat & ((1u << PART_BITS) - 1);
     uint64_t next = (now_ms + BEAT_MS) << PART_BITS | (part + 1) % PARTS;
+    if ((beat >> PART_BITS) + BEAT_MS < now_ms) /* nobody looked: not the same as nothing there. Before siblings see the beat */
+        sp_slots_store(&segment->busy_us, now_us);
     if (beat >> PART_BITS <= now_ms && sp_slots_exchange(&segment->beat, beat, next) && beat_part(slots, part % PARTS, now_us))
         sp_slots_store(&segment->busy_us, now_us);
     if (sp_max(slots->used_us, sp_slots_load(&segment->busy_us)) + IDLE_US > now_us || slots->talks.count > 0)

@@ -48,7 +48,7 @@ struct sp_slots_note {
 
 struct sp_slots_segment {
     _Alignas(64) uint64_t beat; /* when which part of the table is gone through next, see slots_beat.c */
-    uint64_t busy_us;           /* when something was found there last */
+    uint64_t busy_us;           /* when something was found there last, or nobody had looked */
     uint64_t crowded;           /* names that found no room */
     _Alignas(4096) struct sp_cell cells[SLOTS_CELLS];
     struct sp_slots_note notes[SLOTS_CELLS];

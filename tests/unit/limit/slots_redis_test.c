@@ -172,6 +172,21 @@ static void places_that_are_used_are_told_again_before_they_expire(void **state)
     assert_int_equal(told(&one), 1);
 }
 
+/* The first beat after it comes to a part of the table in which there is nothing. */
+static void places_are_told_again_after_all_processes_stood_still(void **state) {
+    assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    UNTIL_BOTH(at_rest(&one));
+    uint64_t before = expiry(&one), then_us = sp_clock_us() - 4 * SP_MICRO;
+    size_t other_part = cell_of(&one, 0, "alice") / (SLOTS_CELLS / 16) + 1;
+    one.segment->beat = then_us / 1000 << 8 | other_part % 16; /* as in slots_beat.c */
+    one.segment->busy_us = one.slots->used_us = then_us;
+    note_of(&one, 0, "alice")->until_us = sp_clock_us() + SP_PLACES_TTL_MS * 1000 / 2;
+    sp_timer_stop(&one.slots->beat); /* it is due */
+    sp_slots_beats(&one.slots->beat);
+    assert_true(one.slots->beat.active);
+    UNTIL_BOTH(expiry(&one) > before);
+}
+
 static void who_was_silent_for_too_long_uses_no_place_that_others_have_now(void **state) {
     for (int i = 0; i < 4; i++)
         assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
@@ -347,6 +362,7 @@ int main(void) {
         TEST(who_wants_little_leaves_others_the_rest),
         TEST(a_gateway_that_is_not_heard_of_loses_its_places),
         TEST(places_that_are_used_are_told_again_before_they_expire),
+        TEST(places_are_told_again_after_all_processes_stood_still),
         TEST(who_was_silent_for_too_long_uses_no_place_that_others_have_now),
         TEST(an_expiry_from_before_the_clock_was_set_back_is_brought_nearer),
         TEST(a_value_that_is_not_ours_is_as_good_as_none),
