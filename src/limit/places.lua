@@ -2,10 +2,11 @@
 --
 -- KEYS[1]  The value is text: bound revision, the policy in force, then for each gateway  gateway:places:expiry:sequence  and, where it
 --   was refused lately, :want:until:cut
--- ARGV     gateway sequence used want waits bound revision ttl
+-- ARGV     gateway sequence used had want waits bound revision ttl
 --   gateway   its name, hex digits
 --   sequence  rises with each call of this gateway: one that comes after a later one changes nothing
 --   used      requests that run there
+--   had       places it goes on using until it has the reply; `want` or fewer
 --   want      places it wishes to have, those it has included; `used` or more
 --   waits     1: somebody waits there for a place, 0: it wishes to keep what it has
 --   bound     requests at one time; revision: Unix milliseconds at which the asking gateway loaded this. The highest one stored is in force,
@@ -13,10 +14,11 @@
 --   ttl       milliseconds after which its places are free unless it is heard of again
 -- Reply    how many places it may use, until ttl after it asked; -1: a later call was here before
 --
--- What is written down for it is the larger of that and `used`: nobody gets a place that somebody still uses, though it has lost the right
--- to (it was silent for too long, or the bound was lowered). So with P what a gateway may use and F what is written down for it, P <= F, and
--- whenever a place is granted, P + the F of all others <= bound: while every gateway is heard of in time, what they use together stays
--- within the bound.
+-- What is written down for it is the largest of that, of `used` and of `had`: nobody gets a place that somebody still uses, though it has
+-- lost the right to (it was silent for too long, or the bound was lowered), or that it takes for its own as long as it does not have the
+-- reply: with its next call that is less. Of `had` no more counts than was written down before and has not expired. So with P what a gateway
+-- may use and F what is written down for it, P <= F at every instant, and whenever a place is granted, P + the F of all others <= bound:
+-- while every gateway is heard of in time, what they use together stays within the bound.
 -- First come, first served, up to a fair part: who is refused is remembered for two seconds, and so long nobody keeps more than an equal
 -- part of the bound of what the others want. What does not come out even goes round: with each call that only keeps, it is cut off, and who
 -- was cut off last (`cut`, milliseconds) stands last for it.
@@ -26,11 +28,11 @@
 local REMEMBERED_MS = 2000
 
 local key, gateway = KEYS[1], ARGV[1]
-local sequence, used, want, waits = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local bound, ttl = tonumber(ARGV[6]), tonumber(ARGV[8])
+local sequence, used, had, want, waits = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local bound, ttl = tonumber(ARGV[7]), tonumber(ARGV[9])
 local now = redis.call('TIME')
 now = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
-local revision = math.min(tonumber(ARGV[7]), now) -- a gateway whose clock is ahead is not newer than now
+local revision = math.min(tonumber(ARGV[8]), now) -- a gateway whose clock is ahead is not newer than now
 
 local value = redis.pcall('GET', key)
 if type(value) ~= 'string' then
@@ -42,7 +44,7 @@ if stored_bound and stored_revision >= revision then
     bound, revision = tonumber(stored_bound), stored_revision
 end
 
-local others, refused, kept, mine, n = 0, {}, '', {want = 0, cut = 0}, 1
+local others, refused, kept, mine, n = 0, {}, '', {places = 0, want = 0, cut = 0}, 1
 for name, places, expiry, last, more in (gateways or ''):gmatch(' (%x+):(%d+):(%d+):(%d+)([%d:]*)') do
     local other = {want = 0, cut = 0}
     local wanted, till, cut = more:match('^:(%d+):(%d+):(%d+)$')
@@ -78,7 +80,7 @@ if waits and ahead < bound - part * n then
     part = part + 1
 end
 local granted = math.max(math.min(want, bound - others, math.max(part, bound - others - missing)), 0)
-local places = math.max(granted, used)
+local places = math.max(granted, used, math.min(had, mine.places))
 local more = mine.more or ''
 if waits and granted == want then
     more = ''

@@ -5,7 +5,8 @@
  * expire unless it is heard of again (SP_PLACES_TTL_MS, told again every third of that). So a gateway that dies frees its places by itself,
  * and a worker that dies frees them through its record (holding.h). Places no longer needed are given back after SP_PLACES_LINGER_MS
  * (mode leased) or at once (mode strict): a busy caller costs no Redis command per request. So another gateway may wait that long for a
- * place that nobody uses, and SP_PLACES_TTL_MS for one of a gateway that died.
+ * place that nobody uses, and SP_PLACES_TTL_MS for one of a gateway that died. Places that a gateway has to give up to others are nobody
+ * else's until it has heard of that and said so: it does at once.
  *
  * What holds: at every instant the requests that run, over all gateways, are no more than the bound. It is exceeded only where requests run
  * that Redis does not know of, until it is told: Redis lost what it knew (restarted empty, failed over to a replica that was behind) or
@@ -41,7 +42,7 @@ struct sp_place_ask {
     uint64_t due_us;
     /* told false: Redis did not say in time: take share, or as on_outage says. */
     void (*answered)(struct sp_place_ask *ask, bool told, bool taken);
-    uint64_t name; /* sp_slots_name_of() limit and facts; 0: it is yet to be found */
+    uint64_t name;       /* sp_slots_name_of() limit and facts; 0: it is yet to be found */
     struct sp_list node; /* private */
     void *pending;
 };

@@ -38,13 +38,18 @@ static bool is_told_too_much(const struct sp_slots_note *note, struct sp_slots_w
     return __atomic_load_n(&note->told, __ATOMIC_SEQ_CST) > sp_max(word.used, word.had);
 }
 
+/* What could be given back if it is not used until the look is over; where that is at once for another reason, nothing is known of it. */
+static uint32_t spare_of(const struct sp_slots_note *note, struct sp_slots_word word, bool at_once) {
+    return at_once && !sp_slots_read_policy(note).strict ? 0 : surplus(word);
+}
+
 /* One look at a time, of whichever worker: the one that was to be long ago is not coming. */
 static bool begin_look(const struct sp_slots_seen *seen, uint64_t now_us, uint64_t at_us) {
     struct sp_slots_note *note = sp_slots_note(seen);
     uint64_t look_us = sp_slots_load(&note->look_us);
     if ((look_us != 0 && look_us + LINGER_US >= now_us) || !sp_slots_exchange(&note->look_us, look_us, at_us))
         return false;
-    __atomic_store_n(&note->spare, surplus(seen->word), __ATOMIC_RELAXED);
+    __atomic_store_n(&note->spare, spare_of(note, seen->word, at_us == now_us), __ATOMIC_RELAXED);
     return true;
 }
 
@@ -58,6 +63,7 @@ static void let_go(struct sp_slots *slots, uint64_t name) {
         word = seen.word;
         word.had -= sp_min(surplus(word), __atomic_load_n(&sp_slots_note(&seen)->spare, __ATOMIC_RELAXED));
     } while (word.had != seen.word.had && !sp_slots_change(&seen, word));
+    __atomic_store_n(&sp_slots_note(&seen)->spare, surplus(word), __ATOMIC_RELAXED); /* for the next look */
 }
 
 static void look(struct sp_slots_talk *talk) {
@@ -70,10 +76,10 @@ static void look(struct sp_slots_talk *talk) {
     bool found = sp_slots_find(slots->segment, talk->name, &seen);
     if (found)
         sp_slots_store(&sp_slots_note(&seen)->look_us, 0);
-    bool anything = found && (surplus(seen.word) > 0 || is_told_too_much(sp_slots_note(&seen), seen.word));
-    bool spare = found && (__atomic_load_n(&sp_slots_note(&seen)->spare, __ATOMIC_RELAXED) > 0 || surplus(seen.word) == 0 ||
-                           sp_slots_read_policy(sp_slots_note(&seen)).strict);
-    if (talk->insist_us || (anything && spare)) {
+    bool too_much = found && is_told_too_much(sp_slots_note(&seen), seen.word), anything = too_much || (found && surplus(seen.word) > 0);
+    bool spare =
+        found && (__atomic_load_n(&sp_slots_note(&seen)->spare, __ATOMIC_RELAXED) > 0 || sp_slots_read_policy(sp_slots_note(&seen)).strict);
+    if (talk->insist_us || too_much || (anything && spare)) {
         int r = sp_slots_talk_say(talk, true);
         if (r == -EBUSY)
             sp_slots_look_at(talk, now_us + AGAIN_US);
@@ -92,9 +98,9 @@ static void look(struct sp_slots_talk *talk) {
 
 void sp_slots_consider(struct sp_slots *slots, struct sp_slots_seen *seen) {
     struct sp_slots_note *note = sp_slots_note(seen);
-    if (surplus(seen->word) == 0 && !is_told_too_much(note, seen->word))
+    bool too_much = is_told_too_much(note, seen->word), at_once = too_much || sp_slots_read_policy(note).strict;
+    if (surplus(seen->word) == 0 && !too_much)
         return;
-    bool at_once = sp_slots_read_policy(note).strict || surplus(seen->word) == 0;
     uint64_t now_us = sp_clock_us(), at_us = at_once ? now_us : now_us + LINGER_US;
     if (!begin_look(seen, now_us, at_us))
         return;

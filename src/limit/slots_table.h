@@ -41,7 +41,7 @@ struct sp_slots_note {
     uint64_t policy;    /* revision 43 | strict 1 | bound 20 */
     uint64_t key_check;
     uint32_t spare; /* the least that `had` was more than `used` since somebody began to look */
-    uint32_t told;  /* what Redis wrote down last */
+    uint32_t told;  /* what Redis wrote down last, or more */
     uint32_t key_len;
     char key[SLOTS_KEY_MAX]; /* in Redis, without prefix */
 };

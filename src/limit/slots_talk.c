@@ -101,7 +101,7 @@ static uint32_t kept(const struct sp_slots_note *note, struct sp_slots_word word
     return word.used + spare;
 }
 
-/* From here on no earlier command is heeded, and no more is used than this one asks for. */
+/* From here on no earlier command is heeded, and until its own reply is, no more is used than the `had` that it tells. */
 static bool begin(struct sp_slots_talk *talk, bool gives, struct sp_slots_seen *seen) {
     struct sp_slots *slots = talk->slots;
     uint32_t waiting = waiting_count(talk);
@@ -114,7 +114,7 @@ static bool begin(struct sp_slots_talk *talk, bool gives, struct sp_slots_seen *
         talk->want = (uint32_t)sp_min(want, SLOTS_COUNT_MAX);
         talk->used = word.used;
         talk->ticket = (word.ticket + 1) & SLOTS_TICKET_MAX;
-        word.had = sp_min(word.had, talk->want);
+        word.had = talk->had = sp_min(word.had, talk->want);
         word.ticket = talk->ticket;
         talk->sent_us = sp_clock_us();
         if (sp_slots_change(seen, word))
@@ -134,13 +134,13 @@ static void unlock(const struct sp_slots_talk *talk) {
         (void)sp_slots_exchange(&sp_slots_note(&seen)->asking_us, talk->lock, 0);
 }
 
-/* EVALSHA script 1 key gateway sequence used want waits bound revision ttl */
+/* EVALSHA script 1 key gateway sequence used had want waits bound revision ttl */
 static size_t format(struct sp_slots_talk *talk, struct sp_slots_policy policy) {
     const struct sp_slots *slots = talk->slots;
     const char *prefix = slots->config->redis->prefix;
     uint64_t waits = !sp_list_empty(&talk->waiting);
-    uint64_t numbers[] = {talk->sent_us, talk->used, talk->want, waits, policy.bound, policy.revision, SP_PLACES_TTL_MS};
-    int n = snprintf(talk->bytes, sizeof talk->bytes, "*12\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n$%zu\r\n%s%.*s\r\n$16\r\n%.16s\r\n",
+    uint64_t numbers[] = {talk->sent_us, talk->used, talk->had, talk->want, waits, policy.bound, policy.revision, SP_PLACES_TTL_MS};
+    int n = snprintf(talk->bytes, sizeof talk->bytes, "*13\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n$%zu\r\n%s%.*s\r\n$16\r\n%.16s\r\n",
                      sp_places_sha1, strlen(prefix) + talk->key_len, prefix, (int)talk->key_len, talk->key, slots->gateway);
     for (size_t i = 0; i < SP_COUNT(numbers) && n > 0 && (size_t)n < sizeof talk->bytes; i++) {
         char digits[21];
@@ -211,7 +211,7 @@ static bool heed(struct sp_slots_talk *talk, uint32_t granted, struct sp_slots_s
     uint64_t until_us = talk->sent_us + SP_PLACES_TTL_MS * UINT64_C(1000), held = sp_slots_load(&note->until_us);
     while (held < until_us && !__atomic_compare_exchange_n(&note->until_us, &held, until_us, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
-    __atomic_store_n(&note->told, sp_max(granted, talk->used), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&note->told, sp_max(granted, sp_max(talk->used, talk->had)), __ATOMIC_SEQ_CST);
     if (granted < talk->want)
         sp_slots_refuse(note, talk->name, sp_clock_us() + SLOTS_REFUSED_MS * 1000);
     return true;

@@ -7,7 +7,7 @@
 #include "slots_table.h"
 #include "subject.h"
 
-#define SLOTS_COMMAND_MAX (SP_REDIS_KEY_MAX + 320)
+#define SLOTS_COMMAND_MAX (SP_REDIS_KEY_MAX + 352)
 #define SLOTS_REFUSED_MS  75 /* so long nobody asks again where Redis had no more; a place that is given back here is taken all the same */
 
 struct sp_slots {
@@ -43,7 +43,7 @@ struct sp_slots_talk {
     unsigned busy; /* somebody is at it, and ends it when done */
     struct sp_redis_command command;
     uint64_t sent_us, lock;
-    uint32_t used, want, ticket; /* as sent */
+    uint32_t used, had, want, ticket; /* as sent */
     size_t key_len, len;
     char key[SLOTS_KEY_MAX]; /* without prefix */
     char bytes[SLOTS_COMMAND_MAX];
@@ -70,7 +70,7 @@ void sp_slots_patience(struct sp_slots *slots); /* with commands whose reply is 
 
 /* ---- slots_beat.c ---- */
 
-/* A place was given back, or Redis has told: are there places to give back, or is less used than Redis has written down? */
+/* A place was given back, or Redis has told: are there places to give back, or may less be used than Redis has written down? */
 void sp_slots_consider(struct sp_slots *slots, struct sp_slots_seen *seen);
 void sp_slots_look_at(struct sp_slots_talk *talk, uint64_t at_us);
 void sp_slots_looks(struct sp_timer *timer);

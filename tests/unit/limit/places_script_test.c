@@ -49,8 +49,8 @@ static uint64_t later_ms(void) {
 /* A gateway's first call: places it may use. */
 static uint64_t granted(const char *gateway, unsigned used, unsigned want, unsigned bound, uint64_t revision) {
     char call[256];
-    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %s 1 %u %u 1 %u %" PRIu64 " 15000", sp_places_sha1, gateway, used, want, bound,
-                   revision);
+    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %s 1 %u %u %u 1 %u %" PRIu64 " 15000", sp_places_sha1, gateway, used, used, want,
+                   bound, revision);
     return strtoull(redis_says(&redis, call), NULL, 10);
 }
 

@@ -96,6 +96,23 @@ static void who_leaves_while_waiting_takes_no_place(void **state) {
     assert_int_equal(used(&one, 0, "alice"), 0);
 }
 
+static bool is_refused(const struct worker *worker) {
+    return sp_slots_refused(note_of(worker, 0, "alice"), name_of(worker, 0, "alice"), sp_clock_us());
+}
+/* Three ask with one command, as they do while a sibling's is under way. Returns how many of them have a place then. */
+static unsigned take_three(struct worker *worker) {
+    static struct place place[3];
+    unsigned taken = 0;
+    note_of(worker, 0, "alice")->asking_us = sp_clock_us() + 5000;
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(begin(worker, 0, "alice", DEADLINE_MS, &place[i]), SP_PLACE_PENDING);
+    for (size_t i = 0; i < 3; i++) {
+        UNTIL(worker, place[i].answers);
+        taken += place[i].taken;
+    }
+    return taken;
+}
+
 /* One gateway is busy all the time, so that it never gives a place back of its own accord. */
 static void a_busy_gateway_leaves_others_a_fair_part(void **state) {
     const struct { uint64_t bound, part; } cases[] = {{5, 2}, {6, 3}, {1, 1}};
@@ -137,6 +154,62 @@ static void who_wants_little_leaves_others_the_rest(void **state) {
     UNTIL_BOTH(take(&two, 0, "alice") == SP_PLACE_TAKEN);
     assert_int_equal(used(&one, 0, "alice"), 4);
     assert_int_equal(told(&one), 4);
+}
+
+static void send_what_is_kept(struct worker *worker) {
+    assert_int_equal(sp_slots_talk_say(sp_slots_talk_about(worker->slots, name_of(worker, 0, "alice"), NULL), false), 0);
+}
+
+static void one_has_five_and_two_is_refused_three(void) {
+    assert_int_equal(take(&two, 0, "alice"), SP_PLACE_TAKEN);
+    give(&two, 0, "alice");
+    UNTIL_BOTH(is_gone() && at_rest(&two));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
+    assert_int_equal(take_three(&two), 0);
+}
+
+/* `one` has sent what costs it its places, and Redis has done it, but the reply is not read yet. */
+static void places_that_are_taken_away_are_nobody_elses_until_their_gateway_knows(void **state) {
+    one_has_five_and_two_is_refused_three();
+    for (int i = 0; i < 3; i++)
+        give(&one, 0, "alice");
+    uint64_t before = commands();
+    send_what_is_kept(&one);
+    (void)sp_loop_turn(one.loop, 0);
+    UNTIL(&two, commands() > before && !is_refused(&two));
+    (void)take_three(&two);
+    for (int i = 0; i < 3; i++) {
+        static struct place place[3];
+        (void)begin(&one, 0, "alice", DEADLINE_MS, &place[i]);
+    }
+    assert_int_equal(used(&one, 0, "alice") + used(&two, 0, "alice"), 5);
+    for (int i = 0; i < 3; i++)
+        give(&one, 0, "alice");
+    for (uint64_t i = used(&two, 0, "alice"); i < 3; i++)
+        UNTIL_BOTH(take(&two, 0, "alice") == SP_PLACE_TAKEN);
+    assert_int_equal(used(&one, 0, "alice"), 2);
+}
+
+/* That Redis may write down less is not put off for as long as places linger. What is left of them does linger. */
+static void places_that_are_taken_away_are_to_be_had_as_soon_as_their_gateway_knows(void **state) {
+    one_has_five_and_two_is_refused_three();
+    for (int i = 0; i < 4; i++)
+        give(&one, 0, "alice");
+    struct sp_slots_talk *talk = sp_slots_talk_about(one.slots, name_of(&one, 0, "alice"), NULL);
+    sp_list_remove(&talk->looking);
+    note_of(&one, 0, "alice")->look_us = 0;
+    uint64_t before = commands();
+    send_what_is_kept(&one);
+    UNTIL(&one, commands() == before + 1);
+    UNTIL(&one, had(&one, 0, "alice") < 5);
+    assert_int_equal(had(&one, 0, "alice"), 2);
+    uint64_t until = sp_clock_us() + SP_PLACES_LINGER_MS * 1000 / 2;
+    while (told(&one) != 2) {
+        assert_true(sp_clock_us() < until);
+        (void)sp_loop_turn(one.loop, 1);
+    }
+    assert_int_equal(had(&one, 0, "alice"), 2);
 }
 
 /* ---- Time ---- */
@@ -220,7 +293,7 @@ static void a_value_that_is_not_ours_is_as_good_as_none(void **state) {
 static void a_call_that_comes_after_a_later_one_changes_nothing(void **state) {
     assert_int_equal(take(&one, 0, "alice"), SP_PLACE_TAKEN);
     char call[256];
-    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %.16s 1 0 5 0 5 1000 15000", sp_places_sha1, one.slots->gateway);
+    (void)snprintf(call, sizeof call, "EVALSHA %s 1 " KEY " %.16s 1 0 0 5 0 5 1000 15000", sp_places_sha1, one.slots->gateway);
     assert_string_equal(redis_says(&redis, call), "-1");
     assert_int_equal(told(&one), 1);
 }
@@ -360,6 +433,8 @@ int main(void) {
         TEST(who_leaves_while_waiting_takes_no_place),
         TEST(a_busy_gateway_leaves_others_a_fair_part),
         TEST(who_wants_little_leaves_others_the_rest),
+        TEST(places_that_are_taken_away_are_nobody_elses_until_their_gateway_knows),
+        TEST(places_that_are_taken_away_are_to_be_had_as_soon_as_their_gateway_knows),
         TEST(a_gateway_that_is_not_heard_of_loses_its_places),
         TEST(places_that_are_used_are_told_again_before_they_expire),
         TEST(places_are_told_again_after_all_processes_stood_still),
