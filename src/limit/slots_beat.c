@@ -61,7 +61,8 @@ static void let_go(struct sp_slots *slots, uint64_t name) {
         if (!sp_slots_find(slots->segment, name, &seen))
             return;
         word = seen.word;
-        word.had -= sp_min(surplus(word), __atomic_load_n(&sp_slots_note(&seen)->spare, __ATOMIC_RELAXED));
+        uint32_t unused = __atomic_load_n(&sp_slots_note(&seen)->spare, __ATOMIC_RELAXED); /* others write it: read once */
+        word.had -= sp_min(surplus(word), unused);
     } while (word.had != seen.word.had && !sp_slots_change(&seen, word));
     __atomic_store_n(&sp_slots_note(&seen)->spare, surplus(word), __ATOMIC_RELAXED); /* for the next look */
 }

@@ -95,9 +95,9 @@ static uint32_t waiting_count(const struct sp_slots_talk *talk) {
 static uint32_t kept(const struct sp_slots_note *note, struct sp_slots_word word, bool gives, uint64_t now_us) {
     if (sp_slots_load(&note->until_us) <= now_us || word.had <= word.used)
         return word.used; /* what it had is over, or in use */
-    uint32_t spare = word.had - word.used;
+    uint32_t spare = word.had - word.used, unused = __atomic_load_n(&note->spare, __ATOMIC_RELAXED); /* others write it: read once */
     if (gives)
-        spare -= sp_slots_read_policy(note).strict ? spare : sp_min(spare, __atomic_load_n(&note->spare, __ATOMIC_RELAXED));
+        spare -= sp_slots_read_policy(note).strict ? spare : sp_min(spare, unused);
     return word.used + spare;
 }
 
