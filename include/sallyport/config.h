@@ -410,7 +410,8 @@ int sp_key_file_add(struct sp_key_file *file, const struct sp_api_key_config *ke
  * closing *ret_fd gives it up. -errno. */
 int sp_key_file_lock(const char *path, int *ret_fd) SP_MUST_USE;
 /* Atomic and durable: a new file takes the old one's place, which is kept as PATH.previous. A reader sees one or the other. Owner and mode
- * stay what they were, but nothing beyond 0640 is kept; where there was none it is 0600. A symbolic link would be replaced, too: PATH is what it leads to. -errno, and then PATH is as before. */
+ * stay what they were, but nothing beyond 0640 is kept; where there was none it is 0600. A symbolic link would be replaced, too: PATH is
+ * what it leads to. -errno, and then PATH is as before. */
 int sp_key_file_save(const char *path, const struct sp_key_file *file) SP_MUST_USE;
 
 /* The table of fields as JSON Schema (draft 2020-12) and as the body of sallyport.yaml(5); appended to `out`. */

@@ -186,9 +186,10 @@ static uint64_t next_time_out(const struct sp_exchange *x) {
 
 void sp_exchange_watch(struct sp_exchange *x) {
     uint64_t now = sp_loop_now_ms(sp_loop_of(x)), at = next_time_out(x);
-    if (x->timer.active && x->timer.due_ms <= at)
+    at = sp_max(at, now);
+    if (x->timer.active && x->timer.due_ms <= at + 1) /* with a timer's tick; were it set anew in each turn, it might never be due */
         return;
-    sp_timer_start(sp_loop_of(x), &x->timer, at > now ? at - now : 0);
+    sp_timer_start(sp_loop_of(x), &x->timer, at - now);
 }
 
 static void time_out(struct sp_timer *timer) {
