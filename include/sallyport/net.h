@@ -22,6 +22,7 @@ void sp_address_from_sockaddr(const struct sockaddr *sockaddr, struct sp_address
 socklen_t sp_address_to_sockaddr(const struct sp_address *address, struct sockaddr_storage *ret);
 size_t sp_address_text(const uint8_t bytes[16], char out[SP_ADDRESS_TEXT_MAX]); /* "192.0.2.1", "2001:db8::1"; NUL-terminated */
 bool sp_address_parse(struct sp_span text, uint8_t ret[16]); /* a literal, without brackets; never asks a resolver */
+bool sp_address_parse_host(struct sp_span host, uint8_t ret[16]); /* the same, or "localhost", which is 127.0.0.1 */
 
 /* Bound, listening, non-blocking, close-on-exec; SO_REUSEADDR; accepted sockets inherit TCP_NODELAY, TCP_NOTSENT_LOWAT and keepalive.
  * `host` is a literal ("0.0.0.0", "::"; an IPv6 one takes no IPv4): -EINVAL for a name; else -errno of the call that failed.

@@ -12,11 +12,8 @@ void sp_redis_note(char problem[SP_LIMITER_PROBLEM_MAX], const char *what, struc
 }
 
 int sp_redis_find_address(const char *host, uint16_t port, struct sp_address *ret) {
-    struct sp_span text = sp_span_text(host);
-    if (sp_span_eq_nocase(text, SP_SPAN("localhost")))
-        text = SP_SPAN("127.0.0.1");
     ret->port = port;
-    return sp_address_parse(text, ret->bytes) ? 0 : -EINVAL;
+    return sp_address_parse_host(sp_span_text(host), ret->bytes) ? 0 : -EINVAL;
 }
 
 void sp_redis_configure_found(struct sp_redis *redis, const struct sp_redis_config *config, const struct sp_redis_place *place,

@@ -59,3 +59,7 @@ bool sp_address_parse(struct sp_span text, uint8_t ret[16]) {
     memcpy(ret, bytes, sizeof bytes);
     return true;
 }
+
+bool sp_address_parse_host(struct sp_span host, uint8_t ret[16]) {
+    return sp_address_parse(sp_span_eq_nocase(host, SP_SPAN("localhost")) ? SP_SPAN("127.0.0.1") : host, ret);
+}

@@ -83,10 +83,7 @@ static int parse_tcp(const char *text, struct sp_address *ret) {
     int r = sp_parse_host_port(sp_span_text(text), &host, &ret->port);
     if (r < 0)
         return r;
-    struct sp_span literal = sp_span_text(host);
-    if (sp_span_eq_nocase(literal, SP_SPAN("localhost")))
-        literal = SP_SPAN("127.0.0.1");
-    return sp_address_parse(literal, ret->bytes) ? 0 : -EINVAL;
+    return sp_address_parse_host(sp_span_text(host), ret->bytes) ? 0 : -EINVAL;
 }
 
 static bool same_address(const char *a, const char *b) {
