@@ -144,7 +144,7 @@ if [ $failed -eq 0 ]; then
     fi
     if wanted differential; then
         say "the request parser and nginx"
-        bounded 600 "comparison with nginx" python3 tests/differential/run.py build --count 40000 | tee "$report/differential.lines"
+        bounded 600 "comparison with nginx" /usr/bin/python3 tests/differential/run.py build --count 40000 | tee "$report/differential.lines"
         reports="$reports $report/differential.lines"
     fi
     if wanted fuzz; then

@@ -23,6 +23,8 @@ import time
 import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+import harness  # noqa: E402
 
 CONFIG = """
 daemon off; master_process off; pid {d}/pid; error_log {d}/error.log emerg; worker_rlimit_nofile 4096;
@@ -135,16 +137,10 @@ def ours(build, found):
     return results
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 class Nginx:
     def __init__(self):
         self.directory = tempfile.mkdtemp(prefix="sallyport-differential-")
-        self.port = free_port()
+        self.port = harness.free_port()
         with open(self.directory + "/conf", "w") as file:
             file.write(CONFIG.format(d=self.directory, port=self.port))
         self.process = subprocess.Popen(["nginx", "-c", self.directory + "/conf", "-p", self.directory, "-e", "/dev/null"], stderr=subprocess.DEVNULL)
